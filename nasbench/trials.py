@@ -1,0 +1,61 @@
+"""Trials: immutable records of evaluated architectures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from nasbench.space import Architecture
+
+
+class TrialState(StrEnum):
+    """Where a trial is in its life; COMPLETE and FAILED are final."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing about the trial can change any more."""
+        return self in (TrialState.COMPLETE, TrialState.FAILED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One architecture with what was measured of it.
+
+    Args:
+        number: position in the order of proposals, from 0.
+        measurements: metric name -> value in the metric's unit; empty until COMPLETE.
+        error: why it failed; None unless FAILED.
+        provenance: what the numbers depend on (device, engine, protocol, seconds taken).
+    """
+
+    number: int
+    architecture: Architecture
+    state: TrialState = TrialState.WAITING
+    measurements: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "measurements", MappingProxyType(dict(self.measurements)))
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def completed(
+        self, measurements: Mapping[str, float], provenance: Mapping[str, Any] | None = None
+    ) -> "Trial":
+        """This trial, COMPLETE with these measurements."""
+        return replace(
+            self,
+            state=TrialState.COMPLETE,
+            measurements=measurements,
+            provenance=provenance or {},
+        )
+
+    def failed(self, error: str) -> "Trial":
+        """This trial, FAILED for the stated reason."""
+        return replace(self, state=TrialState.FAILED, error=error)
