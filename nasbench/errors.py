@@ -24,7 +24,11 @@ class MissingExtraError(RequestError):
     """An optional package is needed that is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
+        super().__init__(package, extra, purpose)  # what pickling rebuilds the error from
+
+    def __str__(self) -> str:
+        package, extra, purpose = self.args
+        return (
             f"{purpose} needs the package '{package}', which is not installed; "
             f"install it with: pip install 'nasbench[{extra}]'"
         )
@@ -36,9 +40,9 @@ def closest(given: str, possible: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def unknown_name(kind: str, given: str, possible: Iterable[str]) -> RequestError:
+def unknown_name(kind: str, given: object, possible: Iterable[str]) -> RequestError:
     """The error for a name that does not exist, with its closest neighbor and all that do exist."""
     names = sorted(possible)
-    near = closest(given, names)
+    near = closest(str(given), names)
     hint = f"did you mean '{near}'? " if near else ""
     return RequestError(f"unknown {kind} '{given}'; {hint}possible: {', '.join(names) or 'none'}")

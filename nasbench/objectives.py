@@ -5,6 +5,7 @@ is 0 when satisfied; a person always sees a metric in its natural sign, with its
 Objectives keep the order in which they were written.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class Objective:
     """
 
     metric: str
-    direction: Direction = "minimize"
+    direction: Direction
 
     def __post_init__(self) -> None:
         if self.direction not in _DIRECTIONS:
@@ -128,7 +129,7 @@ _SCALES: dict[str, dict[str, float]] = {
 }
 _CONSTRAINT = re.compile(
     r"\s*(?P<metric>\w+)\s*(?P<operator><=|>=)\s*"
-    r"(?P<number>[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>%|[a-zA-Z]*)\s*"
+    r"(?P<number>[-+]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>%|[a-zA-Z]*)\s*"
 )
 
 
@@ -147,6 +148,17 @@ class Constraint:
     operator: Literal["<=", ">="]
     bound: float
     is_relative: bool = False
+
+    def __post_init__(self) -> None:
+        if self.operator not in ("<=", ">="):
+            raise RequestError(
+                f"the constraint on '{self.metric}' has operator '{self.operator}'; "
+                "possible: <=, >="
+            )
+        if not math.isfinite(self.bound):
+            raise RequestError(
+                f"the constraint on '{self.metric}' needs a finite bound, not {self.bound}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> "Constraint":
@@ -167,7 +179,7 @@ class Constraint:
             )
         name = match["metric"]
         known = metric(_ALIASES.get(name, name))
-        scales, unit = _SCALES[known.unit], match["unit"]
+        scales, unit = _SCALES.get(known.unit, {"": 1.0, known.unit.lower(): 1.0}), match["unit"]
         operator: Literal["<=", ">="] = "<=" if match["operator"] == "<=" else ">="
         if unit == "%" and known.unit != "fraction":
             return cls(known.name, operator, float(match["number"]) / 100, is_relative=True)
@@ -177,7 +189,14 @@ class Constraint:
                 f"cannot read the constraint '{text}': '{known.name}' has no unit '{unit}'; "
                 f"possible: {units}"
             )
-        return cls(known.name, operator, float(match["number"]) * scales[unit.lower()])
+        bound = float(match["number"]) * scales[unit.lower()]
+        if known.unit == "fraction" and not 0 <= bound <= 1:
+            hint = f"; did you mean {match['number']}%?" if 1 < bound <= 100 and not unit else ""
+            raise RequestError(
+                f"cannot read the constraint '{text}': '{known.name}' is a fraction between 0 and "
+                f"1{hint}"
+            )
+        return cls(known.name, operator, bound)
 
     def resolve(self, largest: Mapping[str, float]) -> "Constraint":
         """The same bound in absolute terms, given what the largest sub-network measures."""
@@ -186,16 +205,21 @@ class Constraint:
         return Constraint(self.metric, self.operator, self.bound * largest[self.metric])
 
     def violation(self, value: float) -> float:
-        """0 where satisfied; otherwise by how much, relative to the bound."""
+        """0 where satisfied; otherwise by how much, relative to the bound.
+
+        A value that is no number (NaN, of a failed trial) violates every constraint infinitely.
+        """
         if self.is_relative:
             raise RequestError(
                 f"the constraint '{self}' is relative; resolve it with the largest sub-network"
             )
+        if math.isnan(value):
+            return math.inf
         excess = value - self.bound if self.operator == "<=" else self.bound - value
         return max(0.0, excess) / (abs(self.bound) or 1.0)
 
     def __str__(self) -> str:
-        amount = f"{self.bound:.0%}" if self.is_relative else f"{self.bound:g}"
+        amount = f"{100 * self.bound:.12g}%" if self.is_relative else f"{self.bound:.12g}"
         return f"{self.metric} {self.operator} {amount}"
 
 

@@ -54,10 +54,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _load(self, target: str) -> T:
         module_name, _, attribute = target.partition(":")
+        if not attribute or not module_name or module_name.startswith("."):
+            raise RequestError(
+                f"{self.kind} '{target}' has not the form module:object, "
+                "for example: my_package.my_module:MyClass"
+            )
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise  # the module exists; something that it imports does not
             raise RequestError(
                 f"{self.kind} '{target}': there is no module '{module_name}' on the Python path"

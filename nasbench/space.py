@@ -14,9 +14,12 @@ Shape legend: N architectures, D dimensions.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -35,6 +38,10 @@ class ActiveWhen:
     dimension: str
     choices: tuple[Choice, ...]
 
+    def __post_init__(self) -> None:
+        owner = f"a condition on '{self.dimension}'"
+        object.__setattr__(self, "choices", _checked_choices(owner, self.choices))
+
 
 @dataclass(frozen=True, slots=True)
 class ElasticDimension:
@@ -51,35 +58,49 @@ class ElasticDimension:
     active_when: ActiveWhen | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "choices", tuple(self.choices))
-        if not self.choices:
-            raise RequestError(f"elastic dimension '{self.name}' has no choices; give at least one")
-        if len(set(self.choices)) != len(self.choices):
-            raise RequestError(
-                f"elastic dimension '{self.name}' repeats a choice in {self.choices}"
-            )
+        if not isinstance(self.name, str) or not self.name:
+            raise RequestError(f"an elastic dimension's name is a text, not {self.name!r}")
+        owner = f"elastic dimension '{self.name}'"
+        object.__setattr__(self, "choices", _checked_choices(owner, self.choices))
 
     @property
     def is_ordinal(self) -> bool:
         """Whether the choices are numbers in rising order, so that neighbors mean something."""
-        numeric = all(isinstance(c, int | float) and not isinstance(c, bool) for c in self.choices)
-        return (
-            numeric
-            and all(
-                a < b  # type: ignore[operator]
-                for a, b in zip(self.choices, self.choices[1:], strict=False)
-            )
-        )
+        numbers = [
+            choice
+            for choice in self.choices
+            if isinstance(choice, int | float) and not isinstance(choice, bool)
+        ]
+        return len(numbers) == len(self.choices) and all(a < b for a, b in pairwise(numbers))
 
     def index(self, choice: object) -> int:
         """The choice's position; RequestError if it is none of this dimension's choices."""
         try:
-            return self.choices.index(choice)  # type: ignore[arg-type]
+            return self.choices.index(choice)
         except ValueError:
             raise RequestError(
                 f"'{self.name}' has no choice {choice!r}; possible: "
                 + ", ".join(map(repr, self.choices))
             ) from None
+
+
+def _checked_choices(owner: str, choices: object) -> tuple[Choice, ...]:
+    """The choices as a tuple of plain Python values, or RequestError that says what is wrong."""
+    if isinstance(choices, str) or not isinstance(choices, Sequence | np.ndarray):
+        raise RequestError(f"{owner} needs a sequence of choices, but was given {choices!r}")
+    plain = tuple(c.item() if isinstance(c, np.generic) else c for c in choices)
+    if not plain:
+        raise RequestError(f"{owner} has no choices; give at least one")
+    for choice in plain:
+        if not isinstance(choice, Choice) or (
+            isinstance(choice, float) and not math.isfinite(choice)
+        ):
+            raise RequestError(
+                f"{owner} has the choice {choice!r}; possible: finite numbers, texts, booleans"
+            )
+    if len(set(plain)) != len(plain):
+        raise RequestError(f"{owner} repeats a choice in {plain}")
+    return plain
 
 
 class Architecture(Mapping[str, Choice]):
@@ -93,7 +114,7 @@ class Architecture(Mapping[str, Choice]):
 
     def __init__(self, values: Mapping[str, Choice]) -> None:
         self._values = dict(values)
-        self._hash = hash(tuple(self._values.items()))
+        self._hash = hash(frozenset(self._values.items()))  # equality knows no order either
 
     def __getitem__(self, name: str) -> Choice:
         return self._values[name]
@@ -118,8 +139,8 @@ class Architecture(Mapping[str, Choice]):
 
     @property
     def id(self) -> str:
-        """Ten hexadecimal digits that name this architecture in files and tables."""
-        return _digest(self._values)[:10]
+        """Twelve hexadecimal digits that name this architecture in files and tables."""
+        return _digest(self._values)[:12]
 
     def to_json(self) -> dict[str, Choice]:
         """A plain dictionary, in the order of the space's dimensions."""
@@ -127,7 +148,7 @@ class Architecture(Mapping[str, Choice]):
 
 
 def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 class SearchSpace:
@@ -161,13 +182,25 @@ class SearchSpace:
             )
         parent = self.dimensions[self._position[condition.dimension]]
         for choice in condition.choices:
-            parent.index(choice)
+            if choice not in parent.choices:
+                raise RequestError(
+                    f"'{dimension.name}' is active where '{parent.name}' is {choice!r}, which is "
+                    f"none of its choices: {', '.join(map(repr, parent.choices))}"
+                )
 
     def __len__(self) -> int:
         return len(self.dimensions)
 
     def __iter__(self) -> Iterator[ElasticDimension]:
         return iter(self.dimensions)
+
+    def __contains__(self, architecture: object) -> bool:
+        """Whether it assigns a choice of this space to every dimension, and nothing else."""
+        try:
+            self._indices(architecture)  # type: ignore[arg-type]
+        except RequestError:
+            return False
+        return True
 
     def __getitem__(self, name: str) -> ElasticDimension:
         if name not in self._position:
@@ -193,6 +226,28 @@ class SearchSpace:
                 for d in self.dimensions
             ]
         )[:16]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The dimensions as plain dictionaries, from which `from_json` makes an equal space."""
+        return [
+            {"name": d.name, "choices": list(d.choices)}
+            | ({"active_when": asdict(d.active_when)} if d.active_when else {})
+            for d in self.dimensions
+        ]
+
+    @classmethod
+    def from_json(cls, dimensions: Sequence[Mapping[str, Any]]) -> "SearchSpace":
+        """The space that `to_json` wrote; RequestError if the dimensions are impossible."""
+        return cls(
+            [
+                ElasticDimension(
+                    d["name"],
+                    tuple(d["choices"]),
+                    ActiveWhen(**d["active_when"]) if "active_when" in d else None,
+                )
+                for d in dimensions
+            ]
+        )
 
     @cached_property
     def num_choices(self) -> NDArray[np.int64]:
@@ -233,26 +288,38 @@ class SearchSpace:
     # -- genomes ----------------------------------------------------------------------------
 
     @cached_property
-    def _conditions(self) -> list[tuple[int, int, NDArray[np.bool_]]]:
-        """(dimension, the one it depends on, active by choice index), in declared order."""
-        conditions = []
+    def _conditions(self) -> list[tuple[int, list[int], NDArray[np.bool_]]]:
+        """(dimension, its K dependents, which its choices activate), a parent before its children.
+
+        The last is of shape (num_choices, K).
+        """
+        dependents: dict[int, list[tuple[int, ActiveWhen]]] = {}
         for position, dimension in enumerate(self.dimensions):
             if dimension.active_when is not None:
                 parent = self._position[dimension.active_when.dimension]
-                choices = self.dimensions[parent].choices
-                active = np.array([c in dimension.active_when.choices for c in choices])
-                conditions.append((position, parent, active))
+                dependents.setdefault(parent, []).append((position, dimension.active_when))
+        conditions = []
+        for parent, found in sorted(dependents.items()):
+            choices = self.dimensions[parent].choices
+            activates = [[choice in when.choices for _, when in found] for choice in choices]
+            conditions.append((parent, [position for position, _ in found], np.array(activates)))
         return conditions
 
     def active(self, genomes: Genomes) -> NDArray[np.bool_]:
         """Which dimensions matter in each genome: (N, D) -> bool of shape (N, D)."""
+        genomes = self.check_genomes(genomes)
         active = np.ones(genomes.shape, dtype=bool)
-        for position, parent, active_by_choice in self._conditions:
-            active[:, position] = active[:, parent] & active_by_choice[genomes[:, parent]]
+        for parent, children, activates in self._conditions:
+            active[:, children] = active[:, parent, None] & activates[genomes[:, parent]]
         return active
 
     def canonical_genomes(self, genomes: Genomes) -> Genomes:
-        """Set inactive dimensions to their first choice: (N, D) -> (N, D), a new array."""
+        """Set inactive dimensions to their first choice: (N, D) -> (N, D), a new array.
+
+        Raises:
+            RequestError: for another shape or an index that a dimension does not have.
+        """
+        genomes = self.check_genomes(genomes)
         return np.where(self.active(genomes), genomes, 0)
 
     def canonical(self, architecture: Mapping[str, Choice]) -> Architecture:
@@ -263,13 +330,28 @@ class SearchSpace:
         """
         return self.from_genome(self._indices(architecture))
 
-    def _indices(self, architecture: Mapping[str, Choice]) -> Genomes:
-        for name in architecture:
-            self[name]
-        for dimension in self.dimensions:
-            if dimension.name not in architecture:
-                raise RequestError(f"the architecture has no value for '{dimension.name}'")
-        return np.array([d.index(architecture[d.name]) for d in self.dimensions], dtype=np.int64)
+    @cached_property
+    def _index_by_choice(self) -> dict[str, dict[Choice, int]]:
+        return {d.name: {c: i for i, c in enumerate(d.choices)} for d in self.dimensions}
+
+    def _indices(self, architecture: Mapping[str, Choice]) -> list[int]:
+        """The choice index of every dimension, as written, canonical or not."""
+        if isinstance(architecture, Architecture):
+            architecture = architecture._values
+        elif not isinstance(architecture, Mapping):
+            raise RequestError(
+                "an architecture maps every elastic dimension to one of its choices, but was "
+                f"{architecture!r}"
+            )
+        if architecture.keys() != self._position.keys():
+            for name in architecture:
+                self[name]
+            missing = next(d.name for d in self.dimensions if d.name not in architecture)
+            raise RequestError(f"the architecture has no value for '{missing}'")
+        try:
+            return [index[architecture[name]] for name, index in self._index_by_choice.items()]
+        except (KeyError, TypeError):  # TypeError: not hashable, so no choice either
+            return [d.index(architecture[d.name]) for d in self.dimensions]
 
     def to_genome(self, architecture: Mapping[str, Choice]) -> Genomes:
         """The canonical genome, int64 of shape (D,).
@@ -277,14 +359,13 @@ class SearchSpace:
         Raises:
             RequestError: if the architecture is not a member of this space.
         """
-        return self.canonical_genomes(self._indices(architecture)[None])[0]
+        genome: Genomes = self.to_genomes([architecture])[0]
+        return genome
 
     def to_genomes(self, architectures: Sequence[Mapping[str, Choice]]) -> Genomes:
         """The canonical genomes of N architectures, int64 of shape (N, D)."""
-        genomes = np.zeros((len(architectures), len(self)), dtype=np.int64)
-        for row, architecture in enumerate(architectures):
-            genomes[row] = self._indices(architecture)
-        return self.canonical_genomes(genomes)
+        rows = [self._indices(architecture) for architecture in architectures]
+        return self.canonical_genomes(np.array(rows, dtype=np.int64).reshape(len(rows), len(self)))
 
     def from_genome(self, genome: Sequence[int] | Genomes) -> Architecture:
         """The canonical architecture of one genome of shape (D,).
@@ -292,20 +373,30 @@ class SearchSpace:
         Raises:
             RequestError: for another shape or an index that a dimension does not have.
         """
-        indices = self.check_genomes(np.asarray(genome)[None])
-        values = self.canonical_genomes(indices)[0].tolist()
-        return Architecture(
-            {d.name: d.choices[i] for d, i in zip(self.dimensions, values, strict=True)}
-        )
+        return self.from_genomes(np.asarray(genome)[None])[0]
+
+    def from_genomes(self, genomes: Genomes) -> list[Architecture]:
+        """The canonical architectures of N genomes, int64 of shape (N, D).
+
+        Raises:
+            RequestError: for another shape or an index that a dimension does not have.
+        """
+        names = [d.name for d in self.dimensions]
+        choices = [d.choices for d in self.dimensions]
+        return [
+            Architecture(dict(zip(names, map(getitem, choices, row), strict=True)))
+            for row in self.canonical_genomes(genomes).tolist()
+        ]
 
     def check_genomes(self, genomes: NDArray[Any]) -> Genomes:
         """The genomes as int64 of shape (N, D), or RequestError that says what is wrong."""
+        genomes = np.asarray(genomes)
         if genomes.ndim != 2 or genomes.shape[1] != len(self):
             raise RequestError(
                 f"expected genomes of shape (num_architectures, {len(self)}), one column per "
                 f"elastic dimension, but they had shape {genomes.shape}"
             )
-        if not np.issubdtype(genomes.dtype, np.integer):
+        if genomes.size and not np.issubdtype(genomes.dtype, np.integer):
             raise RequestError(f"genomes hold integer choice indices, not {genomes.dtype}")
         outside = (genomes < 0) | (genomes >= self.num_choices)
         if outside.any():
@@ -315,7 +406,8 @@ class SearchSpace:
                 f"'{dimension.name}' has choice indices 0 to {len(dimension.choices) - 1}, "
                 f"but the genome in row {row} has {genomes[row, column]}"
             )
-        return genomes.astype(np.int64, copy=False)
+        checked: Genomes = genomes.astype(np.int64, copy=False)
+        return checked
 
     # -- visiting ---------------------------------------------------------------------------
 
@@ -329,12 +421,19 @@ class SearchSpace:
         Within a forest the choices of active dimensions are independent of each other once each
         is weighted by the number of canonical subtrees below it, so every column is drawn alone.
         """
-        genomes = np.empty((count, len(self)), dtype=np.int64)
-        for position, weights in enumerate(self._weights):
-            total = sum(weights)
-            thresholds = np.cumsum([weight / total for weight in weights])[:-1]
-            genomes[:, position] = np.searchsorted(thresholds, rng.random(count), side="right")
+        uniform = rng.random((count, len(self)))
+        genomes = np.empty(uniform.shape, dtype=np.int64)
+        for position, thresholds in enumerate(self._thresholds):
+            genomes[:, position] = np.searchsorted(thresholds, uniform[:, position], side="right")
         return self.canonical_genomes(genomes)
+
+    @cached_property
+    def _thresholds(self) -> list[NDArray[np.float64]]:
+        """Per dimension: where a uniform number in [0, 1) passes from each choice to the next."""
+        return [
+            np.array([below / sum(weights) for below in accumulate(weights[:-1])])
+            for weights in self._weights
+        ]
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every canonical architecture once, in lexicographic order of genomes."""
@@ -357,15 +456,16 @@ class SearchSpace:
         choices, without the architecture itself.
         """
         genome = self.to_genome(architecture)
-        active = self.active(genome[None])[0]
-        found = []
-        for position in np.flatnonzero(active):
-            for index in range(self.num_choices[position]):
-                if index != genome[position]:
-                    neighbor = genome.copy()
-                    neighbor[position] = index
-                    found.append(self.from_genome(neighbor))
-        return found
+        changes = [
+            (position, index)
+            for position in np.flatnonzero(self.active(genome[None])[0])
+            for index in range(self.num_choices[position])
+            if index != genome[position]
+        ]
+        genomes = np.tile(genome, (len(changes), 1))
+        for row, (position, index) in enumerate(changes):
+            genomes[row, position] = index
+        return self.from_genomes(genomes)
 
     @cached_property
     def largest(self) -> Architecture:

@@ -1,8 +1,9 @@
 """Trials: immutable records of evaluated architectures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -45,6 +46,12 @@ class Trial:
         object.__setattr__(self, "measurements", MappingProxyType(dict(self.measurements)))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("measurements", "provenance"):  # a mapping proxy does not pickle
+            values[name] = dict(values[name])
+        return partial(Trial, **values), ()
+
     def completed(
         self, measurements: Mapping[str, float], provenance: Mapping[str, Any] | None = None
     ) -> "Trial":
@@ -53,9 +60,10 @@ class Trial:
             self,
             state=TrialState.COMPLETE,
             measurements=measurements,
+            error=None,
             provenance=provenance or {},
         )
 
     def failed(self, error: str) -> "Trial":
         """This trial, FAILED for the stated reason."""
-        return replace(self, state=TrialState.FAILED, error=error)
+        return replace(self, state=TrialState.FAILED, measurements={}, error=error)

@@ -1,1 +1,1 @@
-"""."""
+"""Distribution: the only door to Ray."""

@@ -1,1 +1,1 @@
-"""."""
+"""Families of supernets, one file each."""

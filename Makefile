@@ -1,0 +1,46 @@
+# Everything a person runs; `make help` lists it.
+VENV ?= .venv
+PYTHON ?= python3.11
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check lint format types clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[onnx,dashboard]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) --editable '.[onnx,dashboard,dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## Train, search, report and export on real digits, in two minutes
+	$(BIN)/nasbench run experiments/digits.yaml
+
+test: $(VENV)/.installed-dev  ## Run all tests
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-fast: $(VENV)/.installed-dev  ## Run the tests that need no Ray and little time
+	$(BIN)/pytest -n 2 -m 'not slow and not ray'
+
+check: lint types test  ## Format check, lint, types and all tests
+
+lint: $(VENV)/.installed-dev  ## Check format, lint and spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+
+format: $(VENV)/.installed-dev  ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.installed-dev  ## Check the types
+	$(BIN)/mypy
+
+clean:  ## Remove the virtual environment and what tools left
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,156 @@
+"""The command line: arguments in, progress and one table out, exit codes.
+
+0: done. 1: the work failed. 2: the request was wrong (one sentence, nothing written). 130: stopped
+by Ctrl-C; the same command carries on. What is heavy is imported by the command that needs it.
+"""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasbench.cli.tables import print_catalogue, print_outcome, print_profile
+from nasbench.config import RunConfig, load_config
+from nasbench.errors import NasbenchError, RequestError
+from nasbench.experiment.run import STAGES, Run, load_run
+
+app = typer.Typer(
+    help="Train one supernet, search it for the Pareto front, ship the sub-network that fits.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOrRun = Annotated[Path, typer.Argument(help="A YAML file, or the folder of a run.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a setting of the YAML: search.num_trials=500"),
+]
+Out = Annotated[Path | None, typer.Option(help="The run's folder [default: runs/NAME].")]
+Address = Annotated[
+    str | None, typer.Option(help="A Ray cluster to use; the default starts Ray here.")
+]
+
+
+@app.command("run")
+def run_command(
+    config: ConfigOrRun, settings: Settings = None, out: Out = None, address: Address = None
+) -> None:
+    """Train, search, report and export; again = carry on where it stopped."""
+    _do(_open(config, settings, out, address), STAGES)
+
+
+def _stage_command(stage: str, does: str) -> None:
+    def command(
+        run: ConfigOrRun, settings: Settings = None, out: Out = None, address: Address = None
+    ) -> None:
+        _do(_open(run, settings, out, address), (stage,))
+
+    command.__doc__ = does
+    app.command(stage)(command)
+
+
+_stage_command("train", "Train the supernet, from its last checkpoint.")
+_stage_command("search", "Measure sub-networks until the budget is spent.")
+_stage_command("report", "Test the front; write pareto.csv and pareto.png.")
+
+
+@app.command("export")
+def export_command(
+    run: ConfigOrRun,
+    where: Annotated[
+        str, typer.Option(help='The best that respects this: "latency <= 3 ms and macs <= 1M"')
+    ] = "",
+    pick: Annotated[str | None, typer.Option(help="knee, best, or an architecture's id.")] = None,
+    settings: Settings = None,
+    out: Out = None,
+) -> None:
+    """Write the chosen sub-network for every target, verified."""
+    from nasbench.cli.progress import shown_progress
+    from nasbench.experiment.stages import export
+
+    if where and pick:
+        raise RequestError("give --where or --pick, not both")
+    opened = _open(run, [*(settings or []), *([f"export.pick={pick}"] if pick else [])], out, None)
+    opened.check_folder()
+    with _stoppable(), shown_progress() as progress:
+        export(opened, progress, where=where)
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="supernets, algorithms, predictors, tasks, engines or targets"),
+    ] = None,
+) -> None:
+    """What there is to choose from."""
+    print_catalogue(kind)
+
+
+@app.command("profile")
+def profile_command(config: ConfigOrRun, settings: Settings = None) -> None:
+    """What the space holds, before any training."""
+    from nasbench.experiment.profile import profile
+
+    print_profile(profile(_load(config, settings or [])))
+
+
+def _load(path: Path, settings: Sequence[str]) -> RunConfig:
+    return load_config(path / "config.yaml" if path.is_dir() else path, settings)
+
+
+def _open(path: Path, settings: list[str] | None, out: Path | None, address: str | None) -> Run:
+    """The run that the arguments name; nothing is written yet."""
+    if path.is_dir() and not (path / "config.yaml").is_file():
+        load_run(path)  # says that it is no run
+    overrides = [*(settings or []), *([f"resources.address={address}"] if address else [])]
+    config = _load(path, overrides)
+    return Run(out or (path if path.is_dir() else Path("runs") / config.name), config)
+
+
+def _do(run: Run, stages: Sequence[str]) -> None:
+    """Check the request, do what is not done, and say what came of it."""
+    run.check_folder()
+    if all(run.is_done(stage) for stage in stages):
+        typer.echo(f"'{run.folder}' is finished ({', '.join(stages)}); nothing to do.")
+    else:
+        with _stoppable():
+            from nasbench.cli.progress import shown_progress
+            from nasbench.experiment.checks import check
+            from nasbench.experiment.stages import execute
+
+            check(run)
+            with shown_progress() as progress:
+                execute(run, stages, progress)
+    if run.is_finished:
+        print_outcome(run)
+
+
+class StoppedError(NasbenchError):
+    """Somebody pressed Ctrl-C."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C ends the block cleanly; what carries on is the same command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        command = shlex.join(["nasbench", *sys.argv[1:]])
+        raise StoppedError(f"stopped; what is finished is kept. Carry on with: {command}") from None
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.path.insert(0, str(Path.cwd()))  # plug-ins named module:object lie where the user works
+    try:
+        app()
+    except NasbenchError as error:
+        typer.echo(f"nasbench: {error}", err=True)
+        codes = {RequestError: 2, StoppedError: 130}
+        sys.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))

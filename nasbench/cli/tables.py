@@ -1,0 +1,112 @@
+"""Tables that commands print."""
+
+import csv
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from nasbench.errors import unknown_name
+from nasbench.experiment.run import Run
+
+if TYPE_CHECKING:
+    from nasbench.experiment.profile import Profile
+
+_MAX_ROWS = 20
+
+
+def _console() -> Console:
+    """Standard output; where it is no terminal, as wide as the table needs."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def print_outcome(run: Run) -> None:
+    """The front, where everything was written, and what to try next."""
+    with (run.folder / "pareto.csv").open(newline="") as stream:
+        front = [row for row in csv.DictReader(stream) if row["rank"] == "1"]
+    shown = {
+        "architecture": "architecture_id",
+        "validation accuracy": "validation_top1_accuracy [fraction]",
+        "test accuracy": "test_top1_accuracy [fraction]",
+        "latency [ms]": "latency_ms",
+        "MACs": "num_macs [count]",
+        "parameters": "num_parameters [count]",
+    }
+    shown = {heading: column for heading, column in shown.items() if column in front[0]}
+    exported = run.record["stages"]["export"]["architecture_id"]
+    table = Table(title=f"Pareto front of {run.config.name}: {len(front)} sub-networks")
+    for heading in shown:
+        table.add_column(heading, justify="left" if heading == "architecture" else "right")
+    for row in _spread(front):
+        is_exported = row["architecture_id"] == exported
+        cells = [_cell(heading, row[column]) for heading, column in shown.items()]
+        table.add_row(*cells, style="bold" if is_exported else None)
+    console = _console()
+    console.print(table)
+    export = run.folder / "export" / exported
+    for label, path in (
+        ("table", run.folder / "pareto.csv"),
+        ("figure", run.folder / "pareto.png"),
+        ("exported", export / "model.onnx"),
+    ):
+        if path.exists():
+            console.print(f"{label:>9}: {path}", highlight=False)
+    middle = float(front[len(front) // 2][shown.get("latency [ms]", shown["MACs"])])
+    bound = f"latency <= {middle:.3g} ms" if "latency [ms]" in shown else f"macs <= {middle:.0f}"
+    console.print(f'     next: nasbench export {run.folder} --where "{bound}"', highlight=False)
+
+
+def _spread(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """At most `_MAX_ROWS` rows, evenly, with both ends."""
+    if len(rows) <= _MAX_ROWS:
+        return rows
+    return [rows[round(i * (len(rows) - 1) / (_MAX_ROWS - 1))] for i in range(_MAX_ROWS)]
+
+
+def _cell(heading: str, text: str) -> str:
+    if heading == "architecture":
+        return text
+    value = float(text)
+    if "accuracy" in heading:
+        return f"{100 * value:.2f} %"
+    return f"{value:.4f}" if "[ms]" in heading else f"{value:,.0f}"
+
+
+def print_profile(profile: "Profile") -> None:
+    """The space's size and its extremes."""
+    table = Table(title=f"{profile.family}, {profile.size:,} sub-networks")
+    for heading in ("sub-network", "parameters", "MACs"):
+        table.add_column(heading, justify="left" if heading == "sub-network" else "right")
+    for name, counts in profile.counts.items():
+        table.add_row(name, f"{counts['num_parameters']:,.0f}", f"{counts['num_macs']:,.0f}")
+    ratios = [profile.ratio("num_parameters"), profile.ratio("num_macs")]
+    table.add_row("largest : smallest", *(f"{ratio:.1f}" for ratio in ratios))
+    console = _console()
+    console.print(table)
+    for constraint, verdict in profile.constraints.items():
+        console.print(f"{constraint}: {verdict}", highlight=False)
+
+
+def print_catalogue(kind: str | None) -> None:
+    """The names in the registries, of one kind or all."""
+    from nasbench.export import EXPORTERS
+    from nasbench.hardware import ENGINES
+    from nasbench.predictors import PREDICTORS
+    from nasbench.search import ALGORITHMS
+    from nasbench.supernet import SUPERNETS
+    from nasbench.tasks import TASKS
+
+    catalogue: dict[str, Iterable[str]] = {
+        "supernets": SUPERNETS,
+        "algorithms": ALGORITHMS,
+        "predictors": PREDICTORS,
+        "tasks": TASKS,
+        "engines": ENGINES,
+        "targets": EXPORTERS,
+    }
+    if kind is not None and kind not in catalogue:
+        raise unknown_name("kind of entry", kind, catalogue)
+    for name in [kind] if kind else catalogue:
+        print(f"{name}: {', '.join(sorted(catalogue[name]))}")

@@ -1,0 +1,275 @@
+"""Configuration: a run described by one YAML file, read into frozen, validated values.
+
+What a constructor here accepts, the rest of the program may trust as to form; whether the
+*names* in it exist (an algorithm, a task) is asked where their registries live.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from nasbench.errors import RequestError, closest
+
+
+class Section(BaseModel):
+    """One part of the configuration: immutable, and without settings that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TaskConfig(Section):
+    """The data and what is to be predicted from it."""
+
+    name: str
+    data_dir: Path | None = None
+    """Folder of the public data files; the default is the environment's NASBENCH_DATA."""
+
+
+class SupernetConfig(Section):
+    """Which family of sub-networks, and how they share weights."""
+
+    family: str
+    preset: str = "tiny"
+    sharing: str = "slice"
+
+
+class TrainingConfig(Section):
+    """How the supernet is trained; see `nasbench.supernet.training`."""
+
+    strategy: str = "sandwich"
+    num_random: NonNegativeInt = 2
+    """Random sub-networks per step beside the largest and the smallest (sandwich rule)."""
+    epochs: PositiveInt = 40
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 3e-3
+    weight_decay: NonNegativeFloat = 0.01
+    warmup_epochs: NonNegativeFloat = 2
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    gradient_clip_norm: PositiveFloat = 5.0
+    checkpoint_every: PositiveInt = 5
+    """Epochs between checkpoints."""
+    num_threads: PositiveInt | None = None
+    """Torch threads; None takes all cores, and the weights then depend, to rounding, on how many
+    there are."""
+
+    @model_validator(mode="after")
+    def _warmup_ends_before_training(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} leaves nothing of {self.epochs}")
+        return self
+
+
+class EvaluationConfig(Section):
+    """How a sub-network's accuracy is measured."""
+
+    calibration_samples: PositiveInt = 512
+    """Training samples that re-compute the normalization statistics of each sub-network."""
+    batch_size: PositiveInt = 256
+
+
+class LatencyConfig(Section):
+    """The measurement protocol; see `nasbench.hardware.protocol`."""
+
+    engine: str = "onnxruntime"
+    num_threads: PositiveInt = 1
+    batch_size: PositiveInt = 1
+    num_warmup: NonNegativeInt = 20
+    num_repeats: PositiveInt = 200
+
+
+class SearchConfig(Section):
+    """What is optimized, by which algorithm, with how many measured sub-networks."""
+
+    algorithm: str = "linas"
+    objectives: tuple[str, ...] = ("top1_error", "latency_ms")
+    constraints: tuple[str, ...] = ()
+    num_trials: PositiveInt = 160
+    batch_size: PositiveInt = 20
+    """Sub-networks that the algorithm proposes at once, and learns from together."""
+    max_consecutive_failures: PositiveInt = 10
+    options: dict[str, Any] = {}
+    """Passed to the algorithm."""
+
+    @model_validator(mode="after")
+    def _has_objectives_and_a_batch(self) -> Self:
+        if not self.objectives:
+            raise ValueError("objectives is empty; give at least one metric")
+        if len(set(self.objectives)) != len(self.objectives):
+            raise ValueError(f"objectives repeats a metric: {', '.join(self.objectives)}")
+        if self.batch_size > self.num_trials:
+            raise ValueError(f"batch_size={self.batch_size} exceeds num_trials={self.num_trials}")
+        return self
+
+
+class ResourcesConfig(Section):
+    """What the work runs on; changes how long a run takes and nothing else."""
+
+    workers: NonNegativeInt = 2
+    """Evaluation actors on Ray; 0 evaluates in the calling process."""
+    cpus_per_worker: PositiveInt = 1
+    address: str | None = None
+    """An existing Ray cluster; the default starts Ray on this machine."""
+    max_retries: NonNegativeInt = 3
+    """How often a trial is tried again after its worker died."""
+    trial_timeout_s: PositiveFloat = 600
+    """A worker that is silent for longer is replaced."""
+
+
+class ExportConfig(Section):
+    """Which sub-network is shipped, and as what."""
+
+    pick: str = "knee"
+    targets: tuple[str, ...] = ("pt2", "onnx", "safetensors")
+    tolerance: PositiveFloat = 1e-4
+    """Largest allowed difference of any output from the supernet's active sub-network."""
+
+
+class RunConfig(Section):
+    """A complete run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: NonNegativeInt = 0
+    task: TaskConfig
+    supernet: SupernetConfig
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    latency: LatencyConfig = LatencyConfig()
+    search: SearchConfig = SearchConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    export: ExportConfig = ExportConfig()
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what a run finds; two runs that differ here are different."""
+        found = self.model_dump(mode="json", exclude={"name", "resources", "export"})
+        del found["task"]["data_dir"]
+        del found["search"]["num_trials"]  # raising it carries the search on
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any setting of `identity` does."""
+        text = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """The complete configuration, defaults included, as YAML."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run's YAML file.
+
+    Args:
+        path: the file.
+        overrides: `section.setting=value` each, the value in YAML's notation.
+
+    Raises:
+        RequestError: if the file is missing or not YAML, or a setting is unknown or unfit.
+    """
+    content = _read_yaml(path)
+    for override in overrides:
+        _apply(content, override)
+    return parse_config(content, source=str(path))
+
+
+def parse_config(content: Mapping[str, Any], source: str = "configuration") -> RunConfig:
+    """Validate a configuration that was read from `source`; RequestError says what is wrong."""
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise RequestError(f"{source}: {_sentence(error)}") from None
+
+
+def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the settings in which two identities differ, in order."""
+    found = []
+    for key in {**a, **b}:
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differing_settings(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"there is no configuration file '{path}'") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"cannot read the configuration file '{path}': {error}") from None
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise RequestError(f"'{path}' is not valid YAML: {problem}") from None
+    if not isinstance(content, dict):
+        raise RequestError(f"'{path}' holds no settings; expected sections such as 'task:'")
+    return content
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    if not separator or not name.strip():
+        raise RequestError(f"cannot read '{override}'; write section.setting=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RequestError(f"cannot read the value in '{override}'") from None
+    *sections, setting = name.strip().split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise RequestError(f"cannot set '{name}': '{section}' is no section")
+    content[setting] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem that pydantic found, as one sentence for a person."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    *sections, setting = [str(part) for part in first["loc"]] or ["the configuration"]
+    section = ".".join(sections)
+    where = section or "the configuration"
+    if first["type"] == "extra_forbidden":
+        near = closest(setting, _settings_of(sections))
+        hint = f"; did you mean '{near}'?" if near else _possible(sections)
+        sentence = f"{where} has no setting '{setting}'{hint}"
+    elif first["type"] == "missing":
+        sentence = f"{where} lacks the setting '{setting}'"
+    elif first["type"] == "value_error":
+        sentence = f"{section + '.' if section else ''}{setting}: {first['ctx']['error']}"
+    else:
+        message = first["msg"][0].lower() + first["msg"][1:]
+        sentence = f"{'.'.join([*sections, setting])} is {first['input']!r}: {message}"
+    others = len(problems) - 1
+    return sentence + (f" (and {others} more)" if others else "")
+
+
+def _settings_of(sections: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for section in sections:
+        annotation = model.model_fields[section].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def _possible(sections: Sequence[str]) -> str:
+    names = _settings_of(sections)
+    return f"; possible: {', '.join(names)}" if names else ""

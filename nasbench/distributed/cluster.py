@@ -1,0 +1,77 @@
+"""Connecting to Ray: an existing cluster, or one started on this machine."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nasbench.config import ResourcesConfig
+from nasbench.errors import RequestError
+
+LATENCY_SLOT = "latency_slot"
+"""The resource that a node offers once and that whoever measures a latency there holds."""
+
+_CONNECT_TIMEOUT_S = 5.0
+
+
+@contextmanager
+def connected(resources: ResourcesConfig) -> Iterator[None]:
+    """Ray for the duration of the block.
+
+    Without an address, Ray starts here with enough CPUs for the workers and one latency slot.
+
+    Raises:
+        RequestError: if no cluster answers at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if resources.address is not None:
+        check_address(resources.address)
+    import ray
+
+    try:
+        if resources.address is None:
+            ray.init(
+                num_cpus=max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker),
+                resources={LATENCY_SLOT: 1},
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        else:
+            ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if resources.address is None:
+            raise
+        raise _no_answer(resources.address) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Refuse an address where nothing listens, in seconds rather than minutes.
+
+    Raises:
+        RequestError: if nothing answers, or the text is no address.
+    """
+    if address in ("auto", "local"):
+        return
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        raise RequestError(
+            f"'{address}' is no Ray address; write HOST:PORT, ray://HOST:PORT or auto"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_answer(address) from error
+
+
+def _no_answer(address: str) -> RequestError:
+    return RequestError(
+        f"no Ray cluster answers at '{address}'; start one with 'ray start --head', or leave "
+        "--address away to start Ray on this machine"
+    )

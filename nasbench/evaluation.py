@@ -1,0 +1,122 @@
+"""Evaluation: an architecture in, measurements out.
+
+An evaluator holds one supernet, activates the architecture, re-computes its normalization
+statistics from training data, extracts it, and measures the extracted network: accuracy here, and
+latency from the artifact that it compiles for whichever machine has the clock.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nasbench.config import EvaluationConfig
+from nasbench.hardware import ENGINES
+from nasbench.space import Architecture
+from nasbench.supernet import build_supernet
+from nasbench.supernet.base import Supernet
+from nasbench.supernet.training.calibration import calibrate
+from nasbench.tasks import Task
+from nasbench.tasks.base import SplitName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """What one evaluation found.
+
+    Args:
+        measurements: metric name -> value.
+        artifact: the compiled network for `hardware.measure_latency`; None without an engine.
+    """
+
+    measurements: Mapping[str, float]
+    artifact: Any = None
+
+
+class Evaluator:
+    """Measures sub-networks of one supernet on one task.
+
+    Args:
+        supernet: trained; its active architecture and normalization statistics change.
+        task: validation or test data, and training data for the statistics.
+        config: how much data, in which batches.
+        engine: name of the inference engine to compile for; None where no latency is asked for.
+        latency_batch_size: samples per forward pass of the compiled network.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet[Any],
+        task: Task,
+        config: EvaluationConfig,
+        *,
+        engine: str | None = None,
+        latency_batch_size: int = 1,
+    ) -> None:
+        self.supernet = supernet
+        self.task = task
+        self._config = config
+        self._calibration = task.calibration_batches(config.calibration_samples, config.batch_size)
+        self._engine = ENGINES[engine]() if engine else None
+        self._example_inputs = (task.splits["train"].inputs[:latency_batch_size],)
+
+    def extract(self, architecture: Architecture) -> nn.Module:
+        """The calibrated sub-network as a plain module in eval mode; it stays the active one."""
+        self.supernet.activate(architecture)
+        calibrate(self.supernet, self._calibration)
+        self.supernet.eval()
+        return self.supernet.extract(architecture)
+
+    def evaluate(self, architecture: Architecture, split: SplitName = "validation") -> Evaluated:
+        """Count it, measure its accuracy, and compile it."""
+        module = self.extract(architecture)
+        measured = self.task.evaluate(module, split, self._config.batch_size)
+        return Evaluated(
+            measurements={**measured, **self.supernet.count(architecture)},
+            artifact=self._engine.compile(module, self._example_inputs) if self._engine else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatorRecipe:
+    """Everything that another process needs to build the same evaluator.
+
+    Args:
+        supernet_settings: what `Supernet.settings` said.
+        weights: the supernet's state as arrays; parameters are used where they lie, so that the
+            processes of a machine share one copy.
+        num_threads: torch threads of the process.
+    """
+
+    supernet_settings: Mapping[str, Any]
+    weights: Mapping[str, np.ndarray]
+    task: Task
+    config: EvaluationConfig
+    engine: str | None = None
+    latency_batch_size: int = 1
+    num_threads: int = 1
+
+    def build(self) -> Evaluator:
+        """Build the supernet and give it the weights; sets the process's torch threads."""
+        torch.set_num_threads(self.num_threads)
+        supernet = build_supernet(self.supernet_settings)
+        buffers = {name for name, _ in supernet.named_buffers()}
+        with warnings.catch_warnings():  # shared memory is read-only, and no one writes parameters
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            state = {
+                name: torch.from_numpy(array.copy() if name in buffers else array)
+                for name, array in self.weights.items()
+            }
+        supernet.load_state_dict(state, assign=True)
+        supernet.requires_grad_(False)
+        return Evaluator(
+            supernet,
+            self.task,
+            self.config,
+            engine=self.engine,
+            latency_batch_size=self.latency_batch_size,
+        )

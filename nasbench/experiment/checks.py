@@ -1,0 +1,70 @@
+"""Everything that can be known to be wrong with a request before anything is written.
+
+Names, options, data, packages, the cluster's address and the constraints are looked at here, so
+that bad input costs a second and leaves no trace.
+"""
+
+from nasbench.distributed.cluster import check_address
+from nasbench.errors import RequestError
+from nasbench.experiment.parts import (
+    LATENCY_METRICS,
+    build_algorithm,
+    build_problem,
+    build_supernet,
+    build_task,
+    check_reachable,
+    counts_of,
+    training_fingerprint,
+)
+from nasbench.experiment.run import Run
+from nasbench.export import EXPORTERS
+from nasbench.hardware import ENGINES
+from nasbench.search import ALGORITHMS
+from nasbench.supernet import SUPERNETS
+from nasbench.supernet.training.checkpoint import load_latest
+from nasbench.supernet.training.strategies import STRATEGIES
+from nasbench.tasks import TASKS
+
+
+def check(run: Run) -> None:
+    """See that a run can be done as asked.
+
+    Raises:
+        RequestError: the first thing that is wrong, in one sentence.
+    """
+    config = run.config
+    _check_metrics(run)
+    for registry, name in (
+        (TASKS, config.task.name),
+        (SUPERNETS, config.supernet.family),
+        (STRATEGIES, config.training.strategy),
+        (ALGORITHMS, config.search.algorithm),
+        (ENGINES, config.latency.engine),
+        *((EXPORTERS, target) for target in config.export.targets),
+    ):
+        registry[name]  # type: ignore[index]
+    run.check_folder()
+    if config.resources.address is not None:
+        check_address(config.resources.address)
+    ENGINES[config.latency.engine]()
+    for target in config.export.targets:
+        EXPORTERS[target]()
+    task = build_task(config)
+    next(task.training_batches(config.training.batch_size, seed=0, epoch=0))
+    supernet = build_supernet(config, task)
+    smallest = counts_of(supernet, supernet.smallest)
+    largest = counts_of(supernet, supernet.largest)
+    for constraint in run.constraints:
+        check_reachable(constraint, smallest, largest)
+    load_latest(run.checkpoints, training_fingerprint(config, supernet, task))
+    known = [c.resolve(largest) for c in run.constraints if c.metric in largest]
+    build_algorithm(run, build_problem(run, supernet, known))
+
+
+def _check_metrics(run: Run) -> None:
+    """What is to be optimized must be something that an evaluation measures."""
+    measured = ("top1_accuracy", "top1_error", "cross_entropy", "num_parameters", "num_macs")
+    possible = (*measured, *LATENCY_METRICS)
+    for name in [o.metric for o in run.objectives] + [c.metric for c in run.constraints]:
+        if name not in possible:
+            raise RequestError(f"'{name}' is not measured; possible: {', '.join(possible)}")

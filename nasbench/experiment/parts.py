@@ -1,0 +1,169 @@
+"""The parts of a run, built from its configuration."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasbench.config import RunConfig
+from nasbench.errors import RequestError, WorkError
+from nasbench.evaluation import EvaluatorRecipe
+from nasbench.experiment.run import Run
+from nasbench.hardware import LatencyProtocol
+from nasbench.objectives import METRICS, Constraint
+from nasbench.search import ALGORITHMS, SearchAlgorithm, SearchProblem
+from nasbench.space import Architecture
+from nasbench.supernet import SUPERNETS
+from nasbench.supernet.base import Supernet
+from nasbench.supernet.training.checkpoint import load_latest
+from nasbench.tasks import TASKS, Task
+
+LATENCY_METRICS = ("latency_ms", "latency_p10_ms", "latency_p90_ms")
+
+
+def build_task(config: RunConfig) -> Task:
+    """The task, from `task.data_dir` or the environment's NASBENCH_DATA."""
+    data_dir = config.task.data_dir or os.environ.get("NASBENCH_DATA")
+    return TASKS[config.task.name](Path(data_dir) if data_dir else None)
+
+
+def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
+    """The supernet with fresh weights, for the task's inputs and classes."""
+    return SUPERNETS[config.supernet.family].build(
+        preset=config.supernet.preset,
+        sharing=config.supernet.sharing,
+        seed=config.seed,
+        **task.network_settings,
+    )
+
+
+def training_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -> str:
+    """Of everything that the trained weights depend on."""
+    return _digest(
+        [config.seed, supernet.fingerprint, task.digests(), config.training.model_dump(mode="json")]
+    )
+
+
+def search_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -> str:
+    """Of everything that a trial's measurements depend on."""
+    return _digest(
+        [
+            training_fingerprint(config, supernet, task),
+            config.evaluation.model_dump(mode="json"),
+            config.latency.model_dump(mode="json"),
+        ]
+    )
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_trained(run: Run) -> tuple[Supernet[Any], Task]:
+    """The run's trained supernet and its task.
+
+    Raises:
+        WorkError: if training is not finished.
+        RequestError: if the checkpoint is damaged.
+    """
+    task = build_task(run.config)
+    supernet = build_supernet(run.config, task)
+    fingerprint = training_fingerprint(run.config, supernet, task)
+    checkpoint = load_latest(run.checkpoints, fingerprint)
+    if checkpoint is None or checkpoint.epoch < run.config.training.epochs:
+        raise WorkError(f"the supernet of '{run.folder}' is not trained yet; run: nasbench train")
+    supernet.load_weights(checkpoint.weights)
+    return supernet, task
+
+
+def build_recipe(run: Run, *, with_latency: bool = False) -> EvaluatorRecipe:
+    """What a process needs to evaluate the run's trained sub-networks."""
+    supernet, task = load_trained(run)
+    config = run.config
+    return EvaluatorRecipe(
+        supernet_settings=supernet.settings,
+        weights={name: tensor.numpy() for name, tensor in supernet.state_dict().items()},
+        task=task,
+        config=config.evaluation,
+        engine=config.latency.engine if with_latency else None,
+        latency_batch_size=config.latency.batch_size,
+        num_threads=config.resources.cpus_per_worker,
+    )
+
+
+def latency_protocol(config: RunConfig) -> LatencyProtocol:
+    """The conditions under which the run measures latency."""
+    latency = config.latency
+    return LatencyProtocol(
+        batch_size=latency.batch_size,
+        num_threads=latency.num_threads,
+        num_warmup=latency.num_warmup,
+        num_repeats=latency.num_repeats,
+    )
+
+
+def needs_latency(run: Run) -> bool:
+    """Whether an objective or a constraint asks for a clock."""
+    asked = [o.metric for o in run.objectives] + [c.metric for c in run.constraints]
+    return any(metric in LATENCY_METRICS for metric in asked)
+
+
+def build_problem(
+    run: Run, supernet: Supernet[Any], constraints: Sequence[Constraint]
+) -> SearchProblem:
+    """What the search optimizes; counted metrics come with the function that counts them.
+
+    Args:
+        constraints: the run's, in absolute terms.
+    """
+
+    def counted(metric: str) -> Any:
+        return lambda architecture: float(supernet.count(architecture)[metric])
+
+    return SearchProblem(
+        supernet.space,
+        run.objectives,
+        constraints=constraints,
+        counted={name: counted(name) for name, metric in METRICS.items() if metric.is_counted},
+    )
+
+
+def build_algorithm(run: Run, problem: SearchProblem) -> SearchAlgorithm:
+    """The algorithm with its options; RequestError if it does not know one of them."""
+    search = run.config.search
+    try:
+        return ALGORITHMS[search.algorithm](problem, seed=run.config.seed, **search.options)
+    except TypeError as error:
+        raise RequestError(f"search.options do not fit '{search.algorithm}': {error}") from error
+
+
+def check_reachable(
+    constraint: Constraint, smallest: Mapping[str, float], largest: Mapping[str, float]
+) -> None:
+    """Refuse a constraint that no sub-network can meet.
+
+    Args:
+        smallest: what is counted of the smallest sub-network.
+        largest: what is counted of the largest one.
+    """
+    extremes = {"<=": smallest, ">=": largest}[constraint.operator]
+    best = extremes.get(constraint.metric)
+    if METRICS[constraint.metric].unit == "fraction":
+        best = 0.0 if constraint.operator == "<=" else 1.0
+    if best is None:  # only a clock can tell
+        best = np.nextafter(0.0, 1.0) if constraint.operator == "<=" else np.inf
+    absolute = constraint.resolve(largest) if constraint.metric in largest else constraint
+    if not absolute.is_relative and absolute.violation(float(best)) > 0:
+        raise RequestError(
+            f"no sub-network can have {constraint}; the "
+            f"{'smallest' if constraint.operator == '<=' else 'largest'} possible is {best:,.6g}"
+        )
+
+
+def counts_of(supernet: Supernet[Any], architecture: Architecture) -> dict[str, float]:
+    """Exact counts as measurements."""
+    return {name: float(value) for name, value in supernet.count(architecture).items()}

@@ -1,0 +1,308 @@
+"""A run on disk: its configuration, how far it came, and what it found.
+
+    runs/NAME/
+      config.yaml   what was asked, complete
+      run.json      versions, machine, fingerprint, conditions, and the stages that are done
+      supernet/     checkpoints
+      study.db      the trials
+      pareto.csv  pareto.png
+      export/ARCHITECTURE_ID/
+
+Reading a run imports torch only to extract a network.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from nasbench.config import RunConfig, differing_settings, parse_config
+from nasbench.errors import RequestError
+from nasbench.objectives import Constraint, Objective, losses_of, parse_constraints
+from nasbench.space import SearchSpace
+from nasbench.trials import Trial, TrialState
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from nasbench.store import TrialStore
+
+STAGES = ("train", "search", "report", "export")
+_PACKAGES = ("nasbench", "torch", "ray", "pymoo", "optuna", "scikit-learn", "numpy")
+
+
+class Run:
+    """A run's folder.
+
+    Args:
+        folder: where it lies; it need not exist yet.
+        config: what was asked.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig) -> None:
+        self.folder = folder
+        self.config = config
+
+    # -- the folder -------------------------------------------------------------------------
+
+    def check_folder(self) -> None:
+        """See that the folder is free, or holds this very run; write nothing.
+
+        Raises:
+            RequestError: if it holds another run or something else, or cannot be written.
+        """
+        if (self.folder / "config.yaml").is_file():
+            found = _read_config(self.folder)
+            different = differing_settings(found.identity(), self.config.identity())
+            if different:
+                raise RequestError(
+                    f"'{self.folder}' holds a different run (it differs in "
+                    f"{', '.join(different)}); choose another folder with --out"
+                )
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise RequestError(f"'{self.folder}' holds something that is no run; choose another")
+        existing = next(p for p in (self.folder, *self.folder.absolute().parents) if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise RequestError(f"cannot write to '{existing}'; choose another folder with --out")
+
+    def create(self) -> None:
+        """Write `config.yaml` and `run.json`, or bring those of an earlier process up to date."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "config.yaml").exists() or _read_config(self.folder) != self.config:
+            _write_atomically(self.folder / "config.yaml", self.config.to_yaml())
+        facts = {
+            "fingerprint": self.config.fingerprint,
+            "seed": self.config.seed,
+            "versions": {"python": platform.python_version()}
+            | {package: version(package) for package in _PACKAGES},
+            "machine": {"platform": platform.platform(), "num_cpus": os.cpu_count()},
+        }
+        self._update(facts)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of `run.json`; empty before the run was created."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            raise RequestError(
+                f"'{self.folder / 'run.json'}' is damaged; delete it and run again, which repeats "
+                "no training and no trial"
+            ) from None
+        return found
+
+    def _update(self, facts: Mapping[str, Any]) -> None:
+        found = self.record
+        if found != {**found, **facts}:
+            text = json.dumps({**found, **facts}, indent=2) + "\n"
+            _write_atomically(self.folder / "run.json", text)
+
+    # -- stages -----------------------------------------------------------------------------
+
+    def _request(self, stage: str) -> dict[str, Any]:
+        """What, beside the run's identity, a stage was asked to do; it is done only for that."""
+        config = self.config
+        if stage == "train":
+            return {}
+        request: dict[str, Any] = {"num_trials": config.search.num_trials}
+        if stage == "export":
+            request |= config.export.model_dump(mode="json")
+        return request
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage was finished for what the configuration asks now."""
+        done = self.record.get("stages", {}).get(stage)
+        return done is not None and done["request"] == self._request(stage)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every stage is done."""
+        return all(self.is_done(stage) for stage in STAGES)
+
+    def mark_done(self, stage: str, *, seconds: float, **facts: Any) -> None:
+        """Record that a stage is done; those after it are to be done again."""
+        stages = self.record.get("stages", {})
+        kept = {s: stages[s] for s in STAGES[: STAGES.index(stage)] if s in stages}
+        done = {"request": self._request(stage), "seconds": round(seconds, 1), **facts}
+        self._update({"stages": {**kept, stage: done}})
+
+    # -- what it found ----------------------------------------------------------------------
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """What the search optimizes, in the order of the configuration."""
+        return [Objective.of(name) for name in self.config.search.objectives]
+
+    @property
+    def constraints(self) -> list[Constraint]:
+        """What the search respects, in absolute terms once the search has begun."""
+        search = self.record.get("search", {"constraints": self.config.search.constraints})
+        return [Constraint.parse(text) for text in search["constraints"]]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where training keeps its state."""
+        return self.folder / "supernet" / "checkpoints"
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials, in the order in which they were proposed."""
+        if "search" not in self.record:
+            raise RequestError(f"'{self.folder}' holds no trials yet; run: nasbench search")
+        return self.open_store().trials()
+
+    def open_store(self) -> "TrialStore":
+        """The store of the search that `begin_search` recorded."""
+        from nasbench.store import TrialStore
+
+        search = self.record["search"]
+        return TrialStore(
+            f"sqlite:///{self.folder / 'study.db'}",
+            SearchSpace.from_json(search["space"]),
+            self.objectives,
+            fingerprint=search["fingerprint"],
+        )
+
+    def begin_search(
+        self, space: SearchSpace, fingerprint: str, constraints: Sequence[Constraint]
+    ) -> None:
+        """Record what the trials belong to, so that they can be read without the supernet."""
+        found = {
+            "space": space.to_json(),
+            "fingerprint": fingerprint,
+            "constraints": [str(constraint) for constraint in constraints],
+        }
+        self._update({"search": found})
+
+    @property
+    def completed(self) -> list[Trial]:
+        """The completed trials that respect every constraint."""
+        constraints = self.constraints
+        return [
+            trial
+            for trial in self.trials
+            if trial.state is TrialState.COMPLETE
+            and all(c.violation(trial.measurements[c.metric]) == 0 for c in constraints)
+        ]
+
+    def pareto_front(self) -> list[Trial]:
+        """The non-dominated completed trials, from the best in the first objective to the worst."""
+        from nasbench.pareto import non_dominated
+
+        found = self.completed
+        losses = losses_of(self.objectives, [trial.measurements for trial in found])
+        front = [t for t, is_member in zip(found, non_dominated(losses), strict=True) if is_member]
+        first = self.objectives[0]
+        return sorted(front, key=lambda trial: first.to_loss(trial.measurements[first.metric]))
+
+    def trials_dataframe(self) -> "pd.DataFrame":
+        """One row per trial: number, state, architecture id, metrics, then the architecture."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "number": trial.number,
+                    "state": str(trial.state),
+                    "architecture_id": trial.architecture.id,
+                    **trial.measurements,
+                    **trial.architecture,
+                }
+                for trial in self.trials
+            ]
+        )
+
+    def select(self, where: str = "", pick: str = "knee") -> Trial:
+        """One trial of the front.
+
+        Args:
+            where: constraints joined by "and"; with it the best in the first objective of those
+                that respect them is taken.
+            pick: without `where`: "knee", "best" (in the first objective), or an architecture's id,
+                which may be of any completed trial.
+
+        Raises:
+            RequestError: if nothing fits.
+        """
+        from nasbench.pareto import knee_index
+
+        front = self.pareto_front()
+        if not front:
+            raise RequestError(f"no completed trial of '{self.folder}' respects the constraints")
+        if where:
+            return self._best_where(front, parse_constraints(where))
+        if pick == "best":
+            return front[0]
+        if pick == "knee":
+            return front[knee_index(losses_of(self.objectives, [t.measurements for t in front]))]
+        for trial in self.trials:
+            if trial.architecture.id == pick and trial.state is TrialState.COMPLETE:
+                return trial
+        raise RequestError(
+            f"no completed trial has the architecture id '{pick}'; give knee, best or an id of "
+            f"'{self.folder / 'pareto.csv'}'"
+        )
+
+    def _best_where(self, front: list[Trial], constraints: list[Constraint]) -> Trial:
+        for constraint in constraints:
+            if constraint.metric not in front[0].measurements:
+                raise RequestError(
+                    f"no '{constraint.metric}' was measured; possible: "
+                    + ", ".join(front[0].measurements)
+                )
+            if constraint.is_relative:
+                raise RequestError(f"give '{constraint.metric}' an absolute bound, not a share")
+            near = min(front, key=lambda t: constraint.violation(t.measurements[constraint.metric]))
+            value = near.measurements[constraint.metric]
+            if constraint.violation(value) > 0:
+                raise RequestError(
+                    f"no sub-network of the front has {constraint}; the nearest has {value:.4g}"
+                )
+        for trial in front:
+            if all(c.violation(trial.measurements[c.metric]) == 0 for c in constraints):
+                return trial
+        raise RequestError(
+            "no sub-network of the front has " + " and ".join(map(str, constraints)) + " at once"
+        )
+
+    def extract(self, architecture_id: str) -> "nn.Module":
+        """The sub-network of a completed trial, as a plain calibrated module in eval mode."""
+        from nasbench.experiment.parts import build_recipe
+
+        trial = self.select(pick=architecture_id)
+        return build_recipe(self).build().extract(trial.architecture)
+
+    def __repr__(self) -> str:
+        return f"Run('{self.folder}')"
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """Open a run's folder; RequestError if it is none."""
+    path = Path(folder)
+    return Run(path, _read_config(path))
+
+
+def _read_config(folder: Path) -> RunConfig:
+    path = folder / "config.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"'{folder}' is no run: it has no config.yaml") from None
+    except (OSError, yaml.YAMLError) as error:
+        problem = " ".join(str(error).split())
+        raise RequestError(f"cannot read '{path}': {problem}") from None
+    return parse_config(content or {}, source=str(path))
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}-{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

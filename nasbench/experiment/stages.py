@@ -1,0 +1,191 @@
+"""The stages of a run: train, search, report, export. Each carries on where it was stopped."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from nasbench import plots
+from nasbench.distributed.cluster import connected
+from nasbench.distributed.pool import LocalPool, RayPool
+from nasbench.evaluation import EvaluatorRecipe
+from nasbench.experiment.parts import (
+    build_algorithm,
+    build_problem,
+    build_recipe,
+    build_supernet,
+    build_task,
+    counts_of,
+    latency_protocol,
+    load_trained,
+    needs_latency,
+    search_fingerprint,
+    training_fingerprint,
+)
+from nasbench.experiment.progress import SILENT, Progress
+from nasbench.experiment.report import write_pareto_csv
+from nasbench.experiment.run import STAGES, Run
+from nasbench.export.manifest import export_subnetwork
+from nasbench.objectives import Constraint
+from nasbench.search.loop import Evaluate, run_search
+from nasbench.supernet.base import Supernet
+from nasbench.supernet.training.checkpoint import checkpoint_folder
+from nasbench.supernet.training.trainer import EpochRecord, train_supernet
+from nasbench.trials import Trial, TrialState
+
+
+def train(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
+    """Train the supernet, from its last checkpoint where there is one."""
+    config = run.config
+    task = build_task(config)
+    supernet = build_supernet(config, task)
+    progress.start("train", config.training.epochs, _num_trained_epochs(run))
+
+    def show(record: EpochRecord) -> None:
+        progress.advance(f"loss of the largest sub-network {record['loss']:.3f}")
+
+    history = train_supernet(
+        supernet,
+        task,
+        config.training,
+        seed=config.seed,
+        folder=run.checkpoints,
+        fingerprint=training_fingerprint(config, supernet, task),
+        on_epoch=show,
+    )
+    return {"data": task.digests(), "final_loss": history[-1]["loss"]}
+
+
+def _num_trained_epochs(run: Run) -> int:
+    epochs = range(run.config.training.epochs, 0, -1)
+    return next((e for e in epochs if checkpoint_folder(run.checkpoints, e).exists()), 0)
+
+
+def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
+    """Measure sub-networks until the budget is spent; finished trials of before are kept."""
+    supernet, task = load_trained(run)
+    recipe = build_recipe(run, with_latency=needs_latency(run))
+    with _pool(run, recipe) as evaluate:
+        constraints = _resolved_constraints(run, supernet, evaluate)
+        run.begin_search(
+            supernet.space, search_fingerprint(run.config, supernet, task), constraints
+        )
+        store = run.open_store()
+        finished = [trial for trial in store.trials() if trial.state.is_finished]
+        progress.start("search", run.config.search.num_trials, len(finished))
+        problem = build_problem(run, supernet, constraints)
+        trials = run_search(
+            problem,
+            build_algorithm(run, problem),
+            store,
+            evaluate,
+            num_trials=run.config.search.num_trials,
+            batch_size=run.config.search.batch_size,
+            initial=(supernet.largest, supernet.smallest),  # they bound the front
+            max_consecutive_failures=run.config.search.max_consecutive_failures,
+            on_trial=lambda trial: progress.advance(_described(run, trial)),
+        )
+    completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    conditions = dict(completed[-1].provenance) if completed else {}
+    return {"num_completed": len(completed), "num_failed": len(trials) - len(completed)} | (
+        {"latency_conditions": conditions} if conditions else {}
+    )
+
+
+def _described(run: Run, trial: Trial) -> str:
+    if trial.state is TrialState.FAILED:
+        return f"failed: {trial.error}"
+    return ", ".join(f"{o.metric} {trial.measurements[o.metric]:.4g}" for o in run.objectives)
+
+
+@contextmanager
+def _pool(run: Run, recipe: EvaluatorRecipe) -> Iterator[Evaluate]:
+    """Workers for the duration of the block."""
+    protocol = latency_protocol(run.config)
+    resources = run.config.resources
+    if resources.workers == 0:
+        yield LocalPool(recipe, protocol).evaluate
+        return
+    with connected(resources), RayPool(recipe, protocol, resources) as pool:
+        yield pool.evaluate
+
+
+def _resolved_constraints(
+    run: Run, supernet: Supernet[Any], evaluate: Evaluate
+) -> list[Constraint]:
+    """The run's constraints in absolute terms; what is not counted is measured of the largest."""
+    constraints = run.constraints
+    largest = counts_of(supernet, supernet.largest)
+    if any(c.is_relative and c.metric not in largest for c in constraints):
+        (trial,) = evaluate([Trial(number=0, architecture=supernet.largest)])
+        largest = dict(trial.measurements)
+    return [constraint.resolve(largest) for constraint in constraints]
+
+
+def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
+    """Measure the front on test data; write `pareto.csv` and `pareto.png`."""
+    front = run.pareto_front()
+    progress.start("report", len(front), 0)
+    evaluator = build_recipe(run).build()
+    tested = {}
+    for trial in front:
+        found = evaluator.evaluate(trial.architecture, "test").measurements
+        tested[trial.number] = found
+        progress.advance(f"test accuracy {found['top1_accuracy']:.4f}")
+    write_pareto_csv(run, tested)
+    plots.save(plots.plot_pareto_front(run), run.folder / "pareto.png")
+    return {"num_front": len(front)}
+
+
+def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[str, Any]:
+    """Write the chosen sub-network for every target, verified on the test images."""
+    config = run.config.export
+    trial = run.select(where, config.pick)
+    progress.start("export", 1, 0)
+    evaluator = build_recipe(run).build()
+    module = evaluator.extract(trial.architecture)
+    inputs = evaluator.task.splits["test"].inputs
+    with torch.inference_mode():
+        expected = evaluator.supernet(inputs)
+    tested = evaluator.task.evaluate(module, "test", run.config.evaluation.batch_size)
+    folder = run.folder / "export" / trial.architecture.id
+    export_subnetwork(
+        module,
+        inputs=inputs,
+        expected=expected,
+        targets=config.targets,
+        folder=folder,
+        tolerance=config.tolerance,
+        description={
+            "architecture_id": trial.architecture.id,
+            "architecture": trial.architecture.to_json(),
+            "supernet": evaluator.supernet.settings,
+            "task": run.config.task.name,
+            "measurements": dict(trial.measurements),
+            "latency_conditions": dict(trial.provenance),
+            "test": tested,
+        },
+    )
+    progress.advance(str(folder))
+    return {"architecture_id": trial.architecture.id}
+
+
+_STAGES: dict[str, Callable[[Run, Progress], dict[str, Any]]] = {
+    "train": train,
+    "search": search,
+    "report": report,
+    "export": export,
+}
+
+
+def execute(run: Run, stages: Iterable[str] = STAGES, progress: Progress = SILENT) -> None:
+    """Do the given stages in order, leaving out what is done already."""
+    run.create()
+    for stage in stages:
+        if run.is_done(stage):
+            continue
+        start = time.monotonic()
+        facts = _STAGES[stage](run, progress)
+        run.mark_done(stage, seconds=time.monotonic() - start, **facts)

@@ -1,0 +1,99 @@
+"""Figures: each function takes and returns matplotlib Axes, with units on every axis.
+
+Colors are told apart in grey and by the color-blind (Okabe and Ito's palette); dominated points are
+grey. Nothing is shown or closed here.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
+from numpy.typing import NDArray
+
+from nasbench.errors import RequestError
+from nasbench.objectives import METRICS, Metric, Objective, losses_of
+from nasbench.pareto import knee_index, non_dominated
+from nasbench.trials import Trial
+
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#B0B0B0"
+
+
+class Searched(Protocol):
+    """What a figure needs of a run."""
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """What was optimized."""
+
+    @property
+    def completed(self) -> list[Trial]:
+        """The completed, feasible trials."""
+
+
+def plot_pareto_front(run: Searched, ax: Axes | None = None) -> Axes:
+    """Every measured sub-network of a two-objective search, its front and its knee.
+
+    Args:
+        run: a search over two objectives; the first is drawn upwards, the second to the right.
+        ax: where to draw; a new figure where None.
+
+    Raises:
+        RequestError: for another number of objectives, or without a completed trial.
+    """
+    if len(run.objectives) != 2:
+        raise RequestError(f"a front is drawn over 2 objectives, not {len(run.objectives)}")
+    if not run.completed:
+        raise RequestError("there is no completed trial to draw")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
+    values, losses = _values_and_losses(run)
+    front = np.flatnonzero(non_dominated(losses))
+    front = front[np.lexsort((losses[front, 0], losses[front, 1]))]
+    others = np.setdiff1d(np.arange(len(values)), front)
+    knee = front[[knee_index(losses[front])]]
+    upwards, rightwards = values.T
+    ax.scatter(rightwards[others], upwards[others], s=14, color=GREY, label="dominated", lw=0)
+    ax.step(rightwards[front], upwards[front], where="post", color=BLUE, lw=1.2, zorder=2)
+    ax.scatter(rightwards[front], upwards[front], s=26, color=BLUE, label="Pareto front", zorder=3)
+    ring: dict[str, Any] = {"facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.6}
+    ax.scatter(rightwards[knee], upwards[knee], s=130, label="knee", zorder=4, **ring)
+    vertical, horizontal = (METRICS[objective.metric] for objective in run.objectives)
+    _label(ax, "y", vertical)
+    _label(ax, "x", horizontal)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.legend(frameon=False, title=f"{len(values)} measured sub-networks", alignment="left")
+    return ax
+
+
+def save(ax: Axes, path: Path) -> None:
+    """Write the figure that the axes belong to, and close it."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    partial = path.with_name(f".partial-{path.name}")
+    figure.savefig(partial)
+    partial.replace(path)
+    plt.close(figure)
+
+
+def _values_and_losses(run: Searched) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of every completed trial, arrays of shape (N, 2): natural values, and losses."""
+    measured = [trial.measurements for trial in run.completed]
+    losses = losses_of(run.objectives, measured)
+    signs = [1.0 if objective.direction == "minimize" else -1.0 for objective in run.objectives]
+    return losses * np.array(signs), losses
+
+
+def _label(ax: Axes, which: str, metric: Metric) -> None:
+    """Name and unit; fractions in percent, counts with k, M and G."""
+    axis = ax.yaxis if which == "y" else ax.xaxis
+    unit = metric.unit
+    if unit == "fraction":
+        axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
+        unit = "%"
+    elif unit == "count":
+        axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_label_text(metric.label if unit == "count" else f"{metric.label} [{unit}]")

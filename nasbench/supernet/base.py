@@ -1,0 +1,194 @@
+"""The contract of supernets, and of the registered families that build them.
+
+A supernet holds many sub-networks in one set of weights. An architecture of its space names one
+of them, which can be made active in place, extracted as an independent module, or counted.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.errors import RequestError, unknown_name
+from nasbench.space import Architecture, Choice, SearchSpace
+from nasbench.supernet.layers import Counts
+from nasbench.supernet.sharing import WeightSharing, weight_sharing
+
+Shape = TypeVar("Shape")
+
+
+class Supernet(nn.Module, ABC, Generic[Shape]):
+    """Many networks in one set of weights, one of which is active.
+
+    A family turns an architecture into a `Shape`, a value of its own that says every size of that
+    sub-network, and computes, extracts and counts from shapes alone. So what is counted or
+    extracted is what was activated, and nothing but the shape in `self.shape` is ever switched.
+
+    A family's constructor ends with `self.activate(self.space.largest)`.
+
+    Args:
+        space: the architectures of its sub-networks.
+        settings: what makes this supernet again: the family, and the arguments of its `build`.
+        spec: what the settings stand for, in full; a part of the fingerprint.
+    """
+
+    def __init__(self, space: SearchSpace, settings: Mapping[str, Any], spec: Any) -> None:
+        super().__init__()
+        self.space = space
+        self.settings = dict(settings)
+        self.spec = spec
+
+    # -- what a family says -------------------------------------------------------------------
+
+    @abstractmethod
+    def shape_of(self, architecture: Architecture) -> Shape:
+        """The sizes of the sub-network that a member of the space stands for."""
+
+    @abstractmethod
+    def extract_shape(self, shape: Shape) -> nn.Module:
+        """A plain module of this shape that holds copies of its share of weights and buffers."""
+
+    @abstractmethod
+    def count_shape(self, shape: Shape) -> Counts:
+        """Exact counts of `extract_shape`'s module, from the sizes alone."""
+
+    @abstractmethod
+    def example_inputs(self, batch_size: int = 1) -> tuple[Tensor, ...]:
+        """Inputs of the shape and type that `forward` takes; the same at every call."""
+
+    # -- what every supernet does -------------------------------------------------------------
+
+    def activate(self, architecture: Mapping[str, Choice]) -> None:
+        """Make a sub-network the one that later forward passes compute.
+
+        Raises:
+            RequestError: if the architecture is none of this space's; nothing has changed then.
+        """
+        member = self._member(architecture)
+        self.shape, self._architecture = self.shape_of(member), member
+
+    @property
+    def architecture(self) -> Architecture:
+        """The active architecture; the largest one after building."""
+        return self._architecture
+
+    @torch.no_grad()
+    def extract(self, architecture: Mapping[str, Choice]) -> nn.Module:
+        """An independent plain module, in eval mode, that computes what this sub-network does.
+
+        Its weights and normalization statistics are copies; which architecture is active does
+        not change. Statistics are those that the supernet holds: calibrate for this
+        architecture before.
+        """
+        return self.extract_shape(self.shape_of(self._member(architecture))).eval()
+
+    def count(self, architecture: Mapping[str, Choice]) -> dict[str, int]:
+        """Exact `num_parameters` and `num_macs` (per example) of a sub-network."""
+        return asdict(self.count_shape(self.shape_of(self._member(architecture))))
+
+    @property
+    def largest(self) -> Architecture:
+        """Every dimension at its maximum."""
+        return self.space.largest
+
+    @property
+    def smallest(self) -> Architecture:
+        """Every dimension at its minimum."""
+        return self.space.smallest
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the space, the network and the kind of weight sharing, but not the seed.
+
+        Two supernets of one fingerprint can exchange weights.
+        """
+        identity = [self.space.fingerprint, asdict(self.spec), self.settings["sharing"]]
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        return f"{self.settings['family']}/{self.settings['preset']}/{digest[:16]}"
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Copy a `state_dict` of this supernet's kind into it.
+
+        Raises:
+            RequestError: if a name or a shape differs; nothing has changed then.
+        """
+        expected = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        for name in sorted(expected.keys() | given):
+            if expected.get(name) != given.get(name):
+                raise RequestError(
+                    f"these are no weights of the supernet {self.fingerprint}: '{name}' has "
+                    f"{_shape_text(given.get(name))} in them and "
+                    f"{_shape_text(expected.get(name))} in the supernet"
+                )
+        self.load_state_dict(dict(state))
+
+    def _member(self, architecture: Mapping[str, Choice]) -> Architecture:
+        try:
+            return self.space.canonical(architecture)
+        except RequestError as error:
+            raise RequestError(
+                f"the architecture is not in the space of the supernet {self.fingerprint}: {error}"
+            ) from error
+
+
+def _shape_text(shape: tuple[int, ...] | None) -> str:
+    return "no place" if shape is None else f"shape {shape}"
+
+
+Spec = TypeVar("Spec")
+
+
+@dataclass(frozen=True)
+class SupernetFamily(Generic[Spec]):
+    """An entry of `SUPERNETS`: a kind of supernet with its presets.
+
+    Args:
+        name: the key in the registry.
+        presets: name -> frozen dataclass that says all about a supernet; one is named "tiny".
+        settings: the fields of a preset that `build` can replace (where the task decides them).
+        supernet: makes the supernet: (spec, settings, sharing) -> Supernet.
+    """
+
+    name: str
+    presets: Mapping[str, Spec]
+    settings: tuple[str, ...]
+    supernet: Callable[[Spec, dict[str, Any], WeightSharing], Supernet]
+
+    def build(
+        self, preset: str = "tiny", *, sharing: str = "slice", seed: int = 0, **settings: Any
+    ) -> Supernet:
+        """A supernet with fresh weights, which depend on nothing but the seed.
+
+        Args:
+            preset: a name in `presets`.
+            sharing: a name in `nasbench.supernet.sharing.SHARINGS`.
+            seed: of the initial weights; the global random state is left as it was.
+            settings: replacements for fields of the preset, of the names in `self.settings`.
+
+        Raises:
+            RequestError: for an unknown preset, sharing or setting, or an impossible value.
+        """
+        if preset not in self.presets:
+            raise unknown_name(f"preset of {self.name}", preset, self.presets)
+        for name in settings:
+            if name not in self.settings:
+                possible = ("preset", "sharing", "seed", *self.settings)
+                raise unknown_name(f"setting of {self.name}", name, possible)
+        spec: Any = replace(self.presets[preset], **settings)  # type: ignore[type-var]
+        recorded = {
+            "family": self.name,
+            "preset": preset,
+            "sharing": sharing,
+            "seed": seed,
+            **{name: getattr(spec, name) for name in self.settings},
+        }
+        share = weight_sharing(sharing)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.supernet(spec, recorded, share)

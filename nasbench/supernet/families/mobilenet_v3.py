@@ -1,0 +1,539 @@
+"""MobileNetV3 supernets: inverted residual blocks with elastic depth, width, kernel and expansion.
+
+The network of Howard et al. (ICCV 2019) with the elasticity of Once-for-all (Cai et al., ICLR
+2020): a stem, stages of blocks, and a head. These dimensions exist where there is more than one
+choice:
+
+    resolution                      side of the images that the network computes with
+    stem.width                      output channels of the stem
+    stage1.depth                    how many blocks run, always the first ones
+    stage1.width                    output channels of its blocks
+    stage1.block1.kernel_size       of the block's depthwise convolution
+    stage1.block1.expansion_ratio   the block's inner channels per input channel
+    features.width                  features that the classifier sees
+
+A uniform stage has one `stage1.kernel_size` and one `stage1.expansion_ratio` for all its blocks,
+as in AttentiveNAS (Wang et al., CVPR 2021).
+
+Each changes parameters, MACs and output; but resolution changes no parameters. A block's
+dimensions are inactive at depths that leave it out. Where resolution is elastic, images of
+another size are resized on the way in, by the extracted module too; elsewhere images are taken as
+they come, and `image_size` only says where MACs are counted.
+
+Shape legend: B batch, I input channels, O output channels, F features, H height, W width.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasbench.errors import RequestError
+from nasbench.space import Architecture, ElasticDimension, SearchSpace
+from nasbench.supernet.base import Supernet, SupernetFamily
+from nasbench.supernet.layers import (
+    ACTIVATIONS,
+    Counts,
+    ElasticConv2d,
+    ElasticConvNorm,
+    ElasticDepthwiseConv2d,
+    ElasticLinear,
+    ElasticSqueezeExcitation,
+    round_channels,
+)
+from nasbench.supernet.plain import Residual, ResizeImages, resize_images
+from nasbench.supernet.sharing import WeightSharing
+from nasbench.supernet.stages import (
+    check_image_settings,
+    choice_of,
+    elastic,
+    stage_dimensions,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageSpec:
+    """A run of blocks of one width, the first of which has the stride.
+
+    Args:
+        name: begins the names of the stage's dimensions.
+        expansion_ratios: where the only one is 1, blocks have no expanding convolution.
+        is_uniform: whether all blocks have one kernel size and one expansion ratio.
+    """
+
+    name: str
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    kernel_sizes: tuple[int, ...]
+    expansion_ratios: tuple[float, ...]
+    stride: int
+    activation: str = "relu"
+    has_squeeze_excitation: bool = False
+    is_uniform: bool = False
+
+    def dimensions(self) -> list[ElasticDimension]:
+        """The properties with more than one choice."""
+        width = {"width": self.widths}
+        inner = {"kernel_size": self.kernel_sizes, "expansion_ratio": self.expansion_ratios}
+        if self.is_uniform:
+            return stage_dimensions(self.name, self.depths, {**width, **inner}, {})
+        return stage_dimensions(self.name, self.depths, width, inner)
+
+    def shape(self, architecture: Architecture, in_channels: int) -> "tuple[BlockShape, ...]":
+        """The sizes of the blocks that run."""
+        width = choice_of(architecture, f"{self.name}.width", self.widths)
+        shapes = []
+        for block in range(1, choice_of(architecture, f"{self.name}.depth", self.depths) + 1):
+            prefix = self.name if self.is_uniform else f"{self.name}.block{block}"
+            kernel_size = choice_of(architecture, f"{prefix}.kernel_size", self.kernel_sizes)
+            ratio = choice_of(architecture, f"{prefix}.expansion_ratio", self.expansion_ratios)
+            inner_channels = _inner_channels(in_channels, ratio)
+            shapes.append(BlockShape(in_channels, inner_channels, kernel_size, width))
+            in_channels = width
+        return tuple(shapes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MobileNetV3Spec:
+    """All about one supernet: its stem, stages and head, and the images it is for.
+
+    Args:
+        final_widths: channels of the last convolution, before pooling, for each width of the last
+            stage.
+        feature_widths: choices of the features between pooling and the classifier.
+        activation: of stem and head.
+        resolutions: sides that images can be resized to; only those up to `image_size` count.
+    """
+
+    stem_widths: tuple[int, ...]
+    stem_stride: int
+    stages: tuple[StageSpec, ...]
+    final_widths: tuple[int, ...]
+    feature_widths: tuple[int, ...]
+    activation: str = "hard_swish"
+    in_channels: int
+    image_size: int
+    num_classes: int
+    resolutions: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_image_settings(self)
+        self._check_expansion_ratios()
+
+    def _check_expansion_ratios(self) -> None:
+        """Two ratios that round to the same channels would be a choice that does nothing."""
+        in_widths = self.stem_widths
+        for stage in self.stages:
+            later_blocks = stage.widths if max(stage.depths) > 1 else ()
+            for width in (*in_widths, *later_blocks):
+                inner = [_inner_channels(width, ratio) for ratio in stage.expansion_ratios]
+                if len(set(inner)) < len(inner):
+                    raise RequestError(
+                        f"{stage.name}: the expansion ratios {stage.expansion_ratios} give inner "
+                        f"widths {tuple(inner)} where the input has {width} channels; they must "
+                        "differ"
+                    )
+            in_widths = stage.widths
+
+    def possible_resolutions(self) -> tuple[int, ...]:
+        """The elastic resolution's choices, none of which enlarges an image."""
+        return tuple(side for side in self.resolutions if side <= self.image_size)
+
+    def space(self) -> SearchSpace:
+        """The elastic dimensions, in the order of computation."""
+        dimensions = elastic("resolution", self.possible_resolutions())
+        dimensions += elastic("stem.width", self.stem_widths)
+        for stage in self.stages:
+            dimensions += stage.dimensions()
+        return SearchSpace(dimensions + elastic("features.width", self.feature_widths))
+
+
+@dataclass(frozen=True, slots=True)
+class BlockShape:
+    """The active sizes of one block."""
+
+    in_channels: int
+    inner_channels: int
+    kernel_size: int
+    out_channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkShape:
+    """The active sizes: of the images, the stem, stage by stage the blocks that run, and the head.
+
+    A resolution of None takes images as they come.
+    """
+
+    resolution: int | None
+    stem_width: int
+    stages: tuple[tuple[BlockShape, ...], ...]
+    final_width: int
+    feature_width: int
+
+
+def _inner_channels(in_channels: int, expansion_ratio: float) -> int:
+    return in_channels if expansion_ratio == 1 else round_channels(in_channels * expansion_ratio)
+
+
+class ElasticBlock(nn.Module):
+    """Inverted residual block: expand, filter each channel, gate, project.
+
+    Args:
+        in_widths: the input channels that there can be.
+        is_first: whether it begins its stage, and so has the stage's stride.
+    """
+
+    def __init__(
+        self, stage: StageSpec, in_widths: tuple[int, ...], sharing: WeightSharing, is_first: bool
+    ) -> None:
+        super().__init__()
+        self.stride = stage.stride if is_first else 1
+        keeps_width = in_widths == stage.widths and len(stage.widths) == 1
+        self.is_residual = not is_first or (self.stride == 1 and keeps_width)
+        in_width, out_width = max(in_widths), max(stage.widths)
+        inner = _inner_channels(in_width, max(stage.expansion_ratios))
+
+        self.expand: ElasticConvNorm | None = None
+        if stage.expansion_ratios != (1,):
+            conv = ElasticConv2d(in_width, inner, sharing=sharing)
+            self.expand = ElasticConvNorm(conv, inner, stage.activation)
+        depthwise = ElasticDepthwiseConv2d(
+            inner, stage.kernel_sizes, stride=self.stride, sharing=sharing
+        )
+        self.depthwise = ElasticConvNorm(depthwise, inner, stage.activation)
+        self.gate: ElasticSqueezeExcitation | None = None
+        if stage.has_squeeze_excitation:
+            self.gate = ElasticSqueezeExcitation(inner, sharing=sharing)
+        project = ElasticConv2d(inner, out_width, sharing=sharing)
+        self.project = ElasticConvNorm(project, out_width)
+
+    def forward(self, x_BIHW: Tensor, shape: BlockShape) -> Tensor:
+        """(B, I, H, W) -> (B, O, H / stride, W / stride)."""
+        y = x_BIHW if self.expand is None else self.expand(x_BIHW, shape.inner_channels)
+        y = self.depthwise(y, shape.kernel_size)
+        y = y if self.gate is None else self.gate(y)
+        y_BOHW = self.project(y, shape.out_channels)
+        return x_BIHW + y_BOHW if self.is_residual else y_BOHW
+
+    def extract(self, shape: BlockShape) -> nn.Module:
+        """The plain block of this shape."""
+        inner = shape.inner_channels
+        body = nn.Sequential()
+        if self.expand is not None:
+            body.add_module("expand", self.expand.extract(shape.in_channels, inner))
+        body.add_module("depthwise", self.depthwise.extract(inner, shape.kernel_size))
+        if self.gate is not None:
+            body.add_module("gate", self.gate.extract(inner))
+        body.add_module("project", self.project.extract(inner, shape.out_channels))
+        return Residual(body) if self.is_residual else body
+
+    def count(self, shape: BlockShape, in_side: int, out_side: int) -> Counts:
+        """Counts of the plain block of this shape, between square images of these sides."""
+        inner = shape.inner_channels
+        counts = self.depthwise.count(inner, shape.kernel_size, out_side**2)
+        counts += self.project.count(inner, shape.out_channels, out_side**2)
+        if self.expand is not None:
+            counts += self.expand.count(shape.in_channels, inner, in_side**2)
+        if self.gate is not None:
+            counts += self.gate.count(inner)
+        return counts
+
+
+def _elastic_stage(
+    stage: StageSpec, in_widths: tuple[int, ...], sharing: WeightSharing
+) -> nn.ModuleDict:
+    blocks = {"block1": ElasticBlock(stage, in_widths, sharing, is_first=True)}
+    for block in range(2, max(stage.depths) + 1):
+        blocks[f"block{block}"] = ElasticBlock(stage, stage.widths, sharing, is_first=False)
+    return nn.ModuleDict(blocks)
+
+
+class MobileNetV3Supernet(Supernet[NetworkShape]):
+    """A MobileNetV3 whose stages have elastic depth, width, kernel size and expansion ratio."""
+
+    spec: MobileNetV3Spec
+
+    def __init__(
+        self, spec: MobileNetV3Spec, settings: dict[str, Any], sharing: WeightSharing
+    ) -> None:
+        super().__init__(spec.space(), settings, spec)
+        stem_width, activation = max(spec.stem_widths), spec.activation
+        stem = ElasticConv2d(
+            spec.in_channels, stem_width, 3, stride=spec.stem_stride, sharing=sharing
+        )
+        self.stem = ElasticConvNorm(stem, stem_width, activation)
+        self.stages = nn.ModuleDict()
+        widths = spec.stem_widths
+        for stage in spec.stages:
+            self.stages[stage.name] = _elastic_stage(stage, widths, sharing)
+            widths = stage.widths
+        final_width, feature_width = max(spec.final_widths), max(spec.feature_widths)
+        final = ElasticConv2d(max(widths), final_width, sharing=sharing)
+        self.final = ElasticConvNorm(final, final_width, activation)
+        self.features = ElasticLinear(final_width, feature_width, sharing=sharing)
+        self.activation = ACTIVATIONS[activation]()
+        self.classifier = ElasticLinear(feature_width, spec.num_classes, sharing=sharing)
+        self.activate(self.space.largest)
+
+    def _running_blocks(
+        self, shape: NetworkShape
+    ) -> Iterator[tuple[str, ElasticBlock, BlockShape]]:
+        """The blocks that a shape lets run, the first ones of each stage, with their names."""
+        for (stage_name, stage), shapes in zip(self.stages.items(), shape.stages, strict=True):
+            for (name, block), block_shape in zip(stage.named_children(), shapes, strict=False):
+                yield f"{stage_name}_{name}", cast(ElasticBlock, block), block_shape
+
+    def forward(self, x_BIHW: Tensor) -> Tensor:
+        """Images (B, I, H, W) -> logits (B, num_classes)."""
+        shape = self.shape
+        if shape.resolution is not None:
+            x_BIHW = resize_images(x_BIHW, shape.resolution)
+        if x_BIHW.device.type == "cpu":  # where depthwise gradients are four times faster so
+            x_BIHW = x_BIHW.to(memory_format=torch.channels_last)
+        x = self.stem(x_BIHW, shape.stem_width)
+        for _, block, block_shape in self._running_blocks(shape):
+            x = block(x, block_shape)
+        pooled_BF = self.final(x, shape.final_width).mean((2, 3))
+        features_BF = self.activation(self.features(pooled_BF, shape.feature_width))
+        return self.classifier(features_BF, self.spec.num_classes)
+
+    def example_inputs(self, batch_size: int = 1) -> tuple[Tensor, ...]:
+        """Standard normal images, of the type and on the device of the weights."""
+        side = self.spec.image_size
+        size = (batch_size, self.spec.in_channels, side, side)
+        x_BIHW = torch.randn(size, generator=torch.Generator().manual_seed(0))
+        return (x_BIHW.to(self.final.norm.weight),)
+
+    def shape_of(self, architecture: Architecture) -> NetworkShape:
+        """The active sizes of everything that is computed."""
+        spec = self.spec
+        stem_width = in_channels = choice_of(architecture, "stem.width", spec.stem_widths)
+        stages = []
+        for stage in spec.stages:
+            stages.append(stage.shape(architecture, in_channels))
+            in_channels = stages[-1][-1].out_channels
+        return NetworkShape(
+            resolution=cast(int | None, architecture.get("resolution")),
+            stem_width=stem_width,
+            stages=tuple(stages),
+            final_width=spec.final_widths[spec.stages[-1].widths.index(in_channels)],
+            feature_width=choice_of(architecture, "features.width", spec.feature_widths),
+        )
+
+    def extract_shape(self, shape: NetworkShape) -> nn.Module:
+        """A plain sequence: resizing where resolution is elastic, stem, blocks, head."""
+        network = nn.Sequential()
+        if shape.resolution is not None:
+            network.add_module("resize", ResizeImages(shape.resolution))
+        network.add_module("stem", self.stem.extract(self.spec.in_channels, shape.stem_width))
+        for name, block, block_shape in self._running_blocks(shape):
+            network.add_module(name, block.extract(block_shape))
+        out_channels = shape.stages[-1][-1].out_channels
+        network.add_module("final", self.final.extract(out_channels, shape.final_width))
+        network.add_module("pool", nn.AdaptiveAvgPool2d(1))
+        network.add_module("flatten", nn.Flatten())
+        features = self.features.extract(shape.final_width, shape.feature_width)
+        network.add_module("features", features)
+        network.add_module("activation", type(self.activation)())
+        classifier = self.classifier.extract(shape.feature_width, self.spec.num_classes)
+        network.add_module("classifier", classifier)
+        return network
+
+    def count_shape(self, shape: NetworkShape) -> Counts:
+        """Counts at the active resolution, or at the spec's image size where there is none."""
+        spec = self.spec
+        side = math.ceil((shape.resolution or spec.image_size) / spec.stem_stride)
+        counts = self.stem.count(spec.in_channels, shape.stem_width, side**2)
+        for _, block, block_shape in self._running_blocks(shape):
+            out_side = math.ceil(side / block.stride)
+            counts += block.count(block_shape, side, out_side)
+            side = out_side
+        counts += self.final.count(shape.stages[-1][-1].out_channels, shape.final_width, side**2)
+        counts += self.features.count(shape.final_width, shape.feature_width)
+        return counts + self.classifier.count(shape.feature_width, spec.num_classes)
+
+
+def _tiny() -> MobileNetV3Spec:
+    """For 8x8 grey images such as scikit-learn's digits; trains in seconds on one core.
+
+    Images are at least 4x4 wherever there is a 7x7 kernel, so that all of the kernel matters.
+    """
+    rows = (  # name, widths, depths, stride
+        ("stage1", (4, 8, 16), (1, 2), 1),
+        ("stage2", (8, 16, 24), (1, 2, 3), 2),
+        ("stage3", (8, 24, 40), (1, 2, 3), 1),
+    )
+    stages = tuple(
+        StageSpec(
+            name=name,
+            widths=widths,
+            depths=depths,
+            kernel_sizes=(3, 5, 7),
+            expansion_ratios=(1, 2, 3),
+            stride=stride,
+        )
+        for name, widths, depths, stride in rows
+    )
+    return MobileNetV3Spec(
+        stem_widths=(8,),
+        stem_stride=1,
+        stages=stages,
+        final_widths=(64, 64, 64),
+        feature_widths=(64,),
+        in_channels=1,
+        image_size=8,
+        num_classes=10,
+    )
+
+
+def _once_for_all(width_multiplier: float) -> MobileNetV3Spec:
+    """Once-for-all's space on MobileNetV3-Large: 25 * 7371^5 architectures.
+
+    A stage has 9^2 + 9^3 + 9^4 = 7371 of them: kernel sizes and expansion ratios of its blocks.
+    There are 25 resolutions, 128 to 224.
+    """
+
+    def width(channels: int) -> int:
+        return round_channels(channels * width_multiplier)
+
+    fixed = StageSpec(
+        name="stage0",
+        widths=(width(16),),
+        depths=(1,),
+        kernel_sizes=(3,),
+        expansion_ratios=(1,),
+        stride=1,
+    )
+    rows = (  # channels, stride, activation, squeeze-and-excitation
+        (24, 2, "relu", False),
+        (40, 2, "relu", True),
+        (80, 2, "hard_swish", False),
+        (112, 1, "hard_swish", True),
+        (160, 2, "hard_swish", True),
+    )
+    stages = (
+        StageSpec(
+            name=f"stage{number}",
+            widths=(width(channels),),
+            depths=(2, 3, 4),
+            kernel_sizes=(3, 5, 7),
+            expansion_ratios=(3, 4, 6),
+            stride=stride,
+            activation=activation,
+            has_squeeze_excitation=has_squeeze_excitation,
+        )
+        for number, (channels, stride, activation, has_squeeze_excitation) in enumerate(rows, 1)
+    )
+    return MobileNetV3Spec(
+        stem_widths=(width(16),),
+        stem_stride=2,
+        stages=(fixed, *stages),
+        final_widths=(width(960),),
+        feature_widths=(width(1280),),
+        in_channels=3,
+        image_size=224,
+        num_classes=1000,
+        resolutions=tuple(range(128, 225, 4)),
+    )
+
+
+def _attentive_nas() -> MobileNetV3Spec:
+    """The space of AttentiveNAS (Wang et al., CVPR 2021, table 7): SIZE architectures.
+
+    Its stages are uniform. The head is MobileNetV3's: a convolution to six times the width of the
+    last stage, pooling, then the elastic features that the paper calls the last convolution.
+    """
+    rows = (  # widths, depths, expansion ratios, stride, squeeze-and-excitation
+        ((16, 24), (1, 2), (1,), 1, False),
+        ((24, 32), (3, 4, 5), (4, 5, 6), 2, False),
+        ((32, 40), (3, 4, 5, 6), (4, 5, 6), 2, True),
+        ((64, 72), (3, 4, 5, 6), (4, 5, 6), 2, False),
+        ((112, 120, 128), (3, 4, 5, 6, 7, 8), (4, 5, 6), 1, True),
+        ((192, 200, 208, 216), (3, 4, 5, 6, 7, 8), (6,), 2, True),
+        ((216, 224), (1, 2), (6,), 1, True),
+    )
+    stages = tuple(
+        StageSpec(
+            name=f"stage{number}",
+            widths=widths,
+            depths=depths,
+            kernel_sizes=(3, 5),
+            expansion_ratios=expansion_ratios,
+            stride=stride,
+            activation="swish",
+            has_squeeze_excitation=has_squeeze_excitation,
+            is_uniform=True,
+        )
+        for number, (widths, depths, expansion_ratios, stride, has_squeeze_excitation) in enumerate(
+            rows, 1
+        )
+    )
+    return MobileNetV3Spec(
+        stem_widths=(16, 24),
+        stem_stride=2,
+        stages=stages,
+        final_widths=(6 * 216, 6 * 224),
+        feature_widths=(1792, 1984),
+        activation="swish",
+        in_channels=3,
+        image_size=288,
+        num_classes=1000,
+        resolutions=(192, 224, 256, 288),
+    )
+
+
+def _fashion() -> MobileNetV3Spec:
+    """For 28x28 grey images such as Fashion-MNIST.
+
+    SIZE architectures.
+    """
+    rows = (  # widths, depths, kernel sizes, stride, squeeze-and-excitation
+        ((16, 24), (1, 2), (3, 5, 7), 2, False),
+        ((32, 40), (1, 2, 3), (3, 5, 7), 2, False),
+        ((64, 80), (1, 2, 3), (3, 5), 1, True),
+    )
+    stages = tuple(
+        StageSpec(
+            name=f"stage{number}",
+            widths=widths,
+            depths=depths,
+            kernel_sizes=kernel_sizes,
+            expansion_ratios=(2, 3, 4),
+            stride=stride,
+            activation="hard_swish",
+            has_squeeze_excitation=has_squeeze_excitation,
+        )
+        for number, (widths, depths, kernel_sizes, stride, has_squeeze_excitation) in enumerate(
+            rows, 1
+        )
+    )
+    return MobileNetV3Spec(
+        stem_widths=(16,),
+        stem_stride=1,
+        stages=stages,
+        final_widths=(320, 320),
+        feature_widths=(256,),
+        in_channels=1,
+        image_size=28,
+        num_classes=10,
+        resolutions=(20, 24, 28),
+    )
+
+
+MOBILENET_V3 = SupernetFamily(
+    name="mobilenet_v3",
+    presets={
+        "tiny": _tiny(),
+        "ofa_w1.0": _once_for_all(1.0),
+        "ofa_w1.2": _once_for_all(1.2),
+        "attentive_nas": _attentive_nas(),
+        "fashion": _fashion(),
+    },
+    settings=("in_channels", "image_size", "num_classes"),
+    supernet=MobileNetV3Supernet,
+)

@@ -1,0 +1,119 @@
+"""Weight sharing: where an elastic layer gets the weight of the sub-network that is active.
+
+An elastic layer asks for the leading (outputs, inputs) of its weight and bias and does not know
+how they are stored, so each family of supernets works with each kind of sharing.
+
+Shape legend: O active outputs, I active inputs, ... what follows them (a kernel's sides).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from operator import gt
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nasbench.errors import unknown_name
+
+Initialize = Callable[[Tensor], object]
+
+
+def leading(tensor: Tensor, *sizes: int) -> Tensor:
+    """The first entries along the first dimensions, without a copy; the tensor itself if all.
+
+    More than there are is an error, where Python's slices would silently give less.
+    """
+    available = tensor.shape[: len(sizes)]
+    if available == sizes:
+        return tensor
+    if any(map(gt, sizes, available)):
+        raise RuntimeError(f"the leading {sizes} exceeds what there is, {tuple(available)}")
+    return tensor[tuple(map(slice, sizes))]  # a third faster than `narrow`
+
+
+class LeadingSlices:
+    """The leading slices of a layer's tensors, remembered for the next call of the same sizes.
+
+    Slicing is most of what elasticity costs, and many batches in a row use the same slices. Only
+    views are kept, so they see whatever is written into the tensors; and a tensor that was
+    replaced, as by `.to(device)`, has another address than its view. With gradients every call
+    slices anew, as a view belongs to the graph that it was made in.
+    """
+
+    def __init__(self) -> None:
+        self._remembered: tuple[tuple[int, ...], list[Tensor]] = ((), [])
+
+    def __call__(self, sizes: tuple[int, ...], *tensors: Tensor) -> list[Tensor]:
+        """Each tensor's `leading(tensor, *sizes)`, with as many sizes as it has dimensions."""
+        if torch.is_grad_enabled():
+            return [leading(tensor, *sizes[: tensor.ndim]) for tensor in tensors]
+        remembered_sizes, slices = self._remembered
+        if remembered_sizes != sizes or not _have_one_address(slices, tensors):
+            slices = [leading(tensor, *sizes[: tensor.ndim]) for tensor in tensors]
+            self._remembered = (sizes, slices)
+        return slices
+
+    def __reduce__(self) -> tuple[type["LeadingSlices"], tuple[()]]:
+        """A copy, in this process or another, starts with nothing remembered."""
+        return LeadingSlices, ()
+
+
+def _have_one_address(slices: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
+    if len(slices) != len(tensors):
+        return False
+    return all(s.data_ptr() == t.data_ptr() for s, t in zip(slices, tensors, strict=True))
+
+
+class SharedWeight(nn.Module, ABC):
+    """The weight, and maybe the bias, of one elastic layer for every sub-network."""
+
+    @abstractmethod
+    def leading(self, num_outputs: int, num_inputs: int) -> tuple[Tensor, Tensor | None]:
+        """The active weight of shape (O, I, ...) and bias of shape (O,), None without a bias."""
+
+
+class WeightSharing(Protocol):
+    """Makes the shared weight of one layer: a kind of weight sharing."""
+
+    def __call__(
+        self, shape: tuple[int, ...], *, has_bias: bool, initialize: Initialize
+    ) -> SharedWeight:
+        """A shared weight of the largest `shape`, (outputs, inputs, ...).
+
+        Args:
+            has_bias: whether there is a bias, of shape (outputs,), which starts at zero.
+            initialize: fills a weight of the given shape in place.
+        """
+
+
+class SlicedWeight(SharedWeight):
+    """One tensor of the largest shape; a sub-network uses its leading slice.
+
+    The sharing of Once-for-all (Cai et al., ICLR 2020) and of most supernets since.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, has_bias: bool, initialize: Initialize) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(shape[0])) if has_bias else None
+        initialize(self.weight)
+        self._slices = LeadingSlices()
+
+    def leading(self, num_outputs: int, num_inputs: int) -> tuple[Tensor, Tensor | None]:
+        """Views of the stored tensors."""
+        sizes = (num_outputs, num_inputs)
+        if self.bias is None:
+            return self._slices(sizes, self.weight)[0], None
+        weight_OI, bias_O = self._slices(sizes, self.weight, self.bias)
+        return weight_OI, bias_O
+
+
+SHARINGS: dict[str, WeightSharing] = {"slice": SlicedWeight}
+
+
+def weight_sharing(name: str) -> WeightSharing:
+    """The kind of weight sharing of that name; RequestError with the possible ones otherwise."""
+    if name not in SHARINGS:
+        raise unknown_name("weight sharing", name, SHARINGS)
+    return SHARINGS[name]

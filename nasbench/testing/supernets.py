@@ -1,0 +1,338 @@
+"""The contract of supernets: subclass it, and every family of `SUPERNETS` is enrolled.
+
+Presets whose largest sub-network has up to `MAX_MACS` are run; each family's "tiny" is one.
+A family of your own passes the same tests once it is registered:
+
+    SUPERNETS.register("mine", "my_package.my_family:MY_FAMILY")
+
+    class TestMyFamily(SupernetContract):
+        families = ("mine",)
+"""
+
+import gc
+import json
+import re
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasbench.cost import count_macs
+from nasbench.errors import RequestError
+from nasbench.space import Architecture, Choice, SearchSpace
+from nasbench.supernet import SUPERNETS, build_supernet
+from nasbench.supernet.base import Supernet
+from nasbench.supernet.sharing import SharedWeight
+from nasbench.supernet.training.calibration import calibrate
+
+MAX_MACS = 20_000_000
+ELASTIC_MODULES = re.compile(r"nasbench\.supernet\.(?!plain).*")  # where no plain module is
+
+Build = Callable[..., Supernet[Any]]
+
+
+@cache
+def runnable_presets(family: str) -> dict[str, Build]:
+    """A name and a `build` for each of the family's presets that is small enough for a test."""
+    builds: dict[str, Build] = {}
+    for preset in SUPERNETS[family].presets:
+        build = partial(SUPERNETS[family].build, preset=preset)
+        with torch.device("meta"):
+            supernet = build()
+        if supernet.count(supernet.largest)["num_macs"] <= MAX_MACS:
+            builds[f"{family}-{preset}"] = build
+    return builds
+
+
+def corners(space: SearchSpace) -> list[Architecture]:
+    """The extremes, and each of them with one dimension at each other choice."""
+    extremes = [space.largest, space.smallest]
+    return extremes + [neighbor for extreme in extremes for neighbor in space.neighbors(extreme)]
+
+
+def random_architectures(space: SearchSpace, count: int) -> list[Architecture]:
+    """The same ones at every call."""
+    rng = np.random.default_rng(0)
+    return [space.sample(rng) for _ in range(count)]
+
+
+@torch.no_grad()
+def disturb(module: nn.Module) -> None:
+    """Move every parameter, as training does, so that no identity or zero hides a mistake."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in module.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator).to(parameter))
+
+
+@torch.no_grad()
+def calibrated_output(supernet: Supernet[Any], architecture: Architecture) -> Tensor:
+    """What the supernet computes in eval mode with this architecture active."""
+    inputs = supernet.example_inputs(8)
+    supernet.activate(architecture)
+    calibrate(supernet, [inputs[0]])
+    supernet.eval()
+    output: Tensor = supernet(*inputs)
+    return output
+
+
+def gradients(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """The gradient of each parameter, zero where backpropagation left none."""
+    module.train()
+    module.zero_grad(set_to_none=True)
+    output = module(*inputs)
+    generator = torch.Generator().manual_seed(2)
+    (output * torch.randn(output.shape, generator=generator).to(output)).sum().backward()
+    return {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, parameter in module.named_parameters()
+    }
+
+
+def assert_same_weights(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    """Every entry is bit for bit the same."""
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+class SupernetContract:
+    """What every family promises at every preset. `build(**settings)` makes one of its supernets.
+
+    Attributes:
+        families: keys of `SUPERNETS`; None says all.
+    """
+
+    families: Sequence[str] | None = None
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "build" in metafunc.fixturenames:
+            families = sorted(SUPERNETS) if self.families is None else self.families
+            builds = [build for family in families for build in runnable_presets(family).items()]
+            metafunc.parametrize("build", [_enrolled(name, build) for name, build in builds])
+
+    @pytest.fixture
+    def supernet(self, build: Build) -> Supernet[Any]:
+        supernet = build()
+        disturb(supernet)
+        return supernet
+
+    # -- building -----------------------------------------------------------------------------
+
+    def test_a_new_supernet_has_its_largest_subnetwork_active(self, build: Build) -> None:
+        supernet = build()
+        assert supernet.architecture == supernet.largest == supernet.space.largest
+        assert supernet.smallest == supernet.space.smallest
+
+    def test_weights_depend_on_the_seed_alone(self, build: Build) -> None:
+        torch.manual_seed(123)
+        before = torch.get_rng_state()
+        first = build(seed=5).state_dict()
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.manual_seed(321)
+        assert_same_weights(first, build(seed=5).state_dict())
+        other = build(seed=6).state_dict()
+        assert any(not torch.equal(first[name], other[name]) for name in first)
+
+    def test_settings_make_the_same_supernet_again(self, build: Build) -> None:
+        supernet = build(seed=5)
+        again = build_supernet(json.loads(json.dumps(supernet.settings)))
+        assert again.fingerprint == supernet.fingerprint
+        assert again.space == supernet.space
+        assert_same_weights(again.state_dict(), supernet.state_dict())
+
+    def test_the_fingerprint_does_not_depend_on_the_seed(self, build: Build) -> None:
+        assert build(seed=1).fingerprint == build(seed=2).fingerprint
+
+    def test_unknown_names_are_refused(self, build: Build) -> None:
+        for wrong in ({"preset": "tinny"}, {"sharing": "slise"}, {"no_such_setting": 1}):
+            with pytest.raises(RequestError, match="possible"):
+                build(**wrong)
+
+    def test_example_inputs_are_what_forward_takes(self, supernet: Supernet[Any]) -> None:
+        inputs = supernet.example_inputs(batch_size=3)
+        assert {len(tensor) for tensor in inputs} == {len(supernet(*inputs))} == {3}
+        for first, second in zip(inputs, supernet.example_inputs(batch_size=3), strict=True):
+            assert torch.equal(first, second)
+
+    # -- activating ---------------------------------------------------------------------------
+
+    def test_each_change_of_a_choice_changes_the_output(self, supernet: Supernet[Any]) -> None:
+        for architecture in (supernet.largest, supernet.smallest):
+            output = calibrated_output(supernet, architecture)
+            for neighbor in supernet.space.neighbors(architecture):
+                changed = (calibrated_output(supernet, neighbor) - output).abs().max()
+                assert changed > 1e-4, _difference(architecture, neighbor)
+
+    def test_an_architecture_of_another_space_is_refused(self, supernet: Supernet[Any]) -> None:
+        supernet.activate(supernet.smallest)
+        member = supernet.largest.to_json()
+        foreign: list[dict[str, Choice]] = [{"layers": 3}, {**member, "layers": 3}]
+        foreign += [{**member, name: "no such choice"} for name in member]
+        foreign += [{name: member[name] for name in member if name != left} for left in member]
+        for architecture in foreign:
+            for use in (supernet.activate, supernet.extract, supernet.count):
+                with pytest.raises(RequestError, match="is not in the space of the supernet"):
+                    use(architecture)
+        assert supernet.architecture == supernet.smallest
+
+    def test_gradients_reach_what_the_active_subnetwork_uses(self, supernet: Supernet[Any]) -> None:
+        inputs = supernet.example_inputs(8)
+        for architecture in (supernet.smallest, *random_architectures(supernet.space, 3)):
+            supernet.activate(architecture)
+            reached = _count_nonzero(gradients(supernet, inputs))
+            assert reached >= _count_nonzero(gradients(supernet.extract(architecture), inputs))
+            if architecture == supernet.smallest:
+                assert reached < sum(p.numel() for p in supernet.parameters())
+
+    def test_what_no_gradient_reaches_does_not_matter(
+        self, build: Build, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # A unit that is off for all inputs has no gradient and does matter: so none is ever off.
+        monkeypatch.setattr(F, "relu", lambda x, **_: F.softplus(x))
+        for architecture in random_architectures(build().space, 3):
+            supernet = build().double()
+            disturb(supernet)
+            supernet.activate(architecture)
+            inputs = supernet.example_inputs(8)
+            reached = gradients(supernet, inputs)
+            output = supernet(*inputs)
+            with torch.no_grad():
+                for name, parameter in supernet.named_parameters():
+                    parameter[reached[name] == 0] = 1e3
+            torch.testing.assert_close(supernet(*inputs), output, rtol=0, atol=1e-8)
+
+    def test_computes_in_bfloat16_under_autocast(self, supernet: Supernet[Any]) -> None:
+        for architecture in (supernet.largest, supernet.smallest):
+            output = calibrated_output(supernet, architecture)
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                rounded = supernet(*supernet.example_inputs(8))
+            assert rounded.dtype == torch.bfloat16
+            assert (rounded - output).abs().max() < 0.1 * output.abs().max(), architecture
+
+    # -- extracting ---------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)]
+    )
+    def test_the_extracted_module_computes_what_the_active_subnetwork_does(
+        self, supernet: Supernet[Any], dtype: torch.dtype, tolerance: float
+    ) -> None:
+        supernet.to(dtype)
+        inputs = supernet.example_inputs(8)
+        for architecture in corners(supernet.space) + random_architectures(supernet.space, 16):
+            output = calibrated_output(supernet, architecture)
+            with torch.no_grad():
+                extracted = supernet.extract(architecture)(*inputs)
+            largest_difference = (extracted - output).abs().max()
+            assert largest_difference <= tolerance, architecture
+
+    def test_extracting_leaves_the_supernet_as_it_was(self, supernet: Supernet[Any]) -> None:
+        output = calibrated_output(supernet, supernet.largest)
+        before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+        random_state = torch.get_rng_state()
+        supernet.extract(supernet.smallest)
+        assert supernet.architecture == supernet.largest
+        assert_same_weights(supernet.state_dict(), before)
+        assert torch.equal(torch.get_rng_state(), random_state)
+        assert torch.equal(supernet(*supernet.example_inputs(8)), output)
+
+    def test_the_extracted_module_is_plain_and_independent(self, build: Build) -> None:
+        supernet = build()
+        inputs = supernet.example_inputs(2)
+        extracted = supernet.extract(supernet.largest)
+        for module in extracted.modules():
+            assert not module.training
+            assert not isinstance(module, Supernet | SharedWeight)
+            assert not ELASTIC_MODULES.fullmatch(type(module).__module__), module
+        output = extracted(*inputs)
+        with torch.no_grad():
+            for tensor in supernet.state_dict().values():
+                tensor.fill_(-1)
+        assert torch.equal(extracted(*inputs), output)
+        reference = weakref.ref(supernet)
+        del supernet, tensor
+        gc.collect()
+        assert reference() is None, "the extracted module keeps the supernet in memory"
+
+    @pytest.mark.slow
+    def test_the_extracted_module_exports(self, supernet: Supernet[Any]) -> None:
+        inputs, others = supernet.example_inputs(2), supernet.example_inputs(3)
+        any_batch_size = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
+        for architecture in (supernet.smallest, *random_architectures(supernet.space, 1)):
+            extracted = supernet.extract(architecture)
+            program = torch.export.export(extracted, inputs, dynamic_shapes=any_batch_size)
+            torch.testing.assert_close(program.module()(*others), extracted(*others))
+
+    @pytest.mark.slow
+    def test_the_extracted_module_compiles_as_one_graph(self, supernet: Supernet[Any]) -> None:
+        torch.compiler.reset()
+        extracted = supernet.extract(supernet.smallest)
+        compiled = torch.compile(extracted, fullgraph=True, backend="eager")
+        inputs = supernet.example_inputs(2)
+        torch.testing.assert_close(compiled(*inputs), extracted(*inputs))
+
+    # -- counting -----------------------------------------------------------------------------
+
+    def test_counted_parameters_are_those_of_the_extracted_module(
+        self, supernet: Supernet[Any]
+    ) -> None:
+        for architecture in corners(supernet.space) + random_architectures(supernet.space, 8):
+            held = sum(p.numel() for p in supernet.extract(architecture).parameters())
+            assert supernet.count(architecture)["num_parameters"] == held, architecture
+
+    def test_counted_macs_are_half_of_the_flops_that_torch_counts(
+        self, supernet: Supernet[Any]
+    ) -> None:
+        extremes = [supernet.largest, supernet.smallest]
+        for architecture in extremes + random_architectures(supernet.space, 8):
+            extracted = supernet.extract(architecture)
+            num_macs = count_macs(extracted, supernet.example_inputs(1))
+            assert supernet.count(architecture)["num_macs"] == num_macs, architecture
+
+    def test_counting_touches_no_weight(self, build: Build) -> None:
+        supernet = build()
+        with torch.device("meta"):
+            weightless = build()
+        for architecture in random_architectures(supernet.space, 8):
+            assert weightless.count(architecture) == supernet.count(architecture)
+
+    # -- saving -------------------------------------------------------------------------------
+
+    def test_loaded_weights_compute_the_same(self, build: Build, supernet: Supernet[Any]) -> None:
+        output = calibrated_output(supernet, supernet.smallest)
+        other = build(seed=9)
+        other.load_weights(supernet.state_dict())
+        other.activate(supernet.smallest)
+        with torch.no_grad():
+            assert torch.equal(other.eval()(*other.example_inputs(8)), output)
+
+    def test_weights_of_another_supernet_are_refused(self, supernet: Supernet[Any]) -> None:
+        before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+        name = next(iter(before))
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in before.items()}
+        incomplete = {other: tensor for other, tensor in zeros.items() if other != name}
+        misshapen = {**zeros, name: torch.zeros(len(before[name]) + 1)}
+        for wrong in (incomplete, misshapen, {**zeros, "no.such.weight": torch.zeros(1)}):
+            with pytest.raises(RequestError, match="these are no weights of the supernet"):
+                supernet.load_weights(wrong)
+        assert_same_weights(supernet.state_dict(), before)
+
+
+def _enrolled(name: str, build: Build) -> Any:
+    """One preset as a parameter; all but the tiny ones belong to the slow tests."""
+    marks = () if name.endswith("-tiny") else pytest.mark.slow
+    return pytest.param(build, id=name, marks=marks)
+
+
+def _difference(first: Architecture, second: Architecture) -> str:
+    return ", ".join(f"{n}: {first[n]} -> {second[n]}" for n in first if first[n] != second[n])
+
+
+def _count_nonzero(tensors: Mapping[str, Tensor]) -> int:
+    return sum(int(tensor.count_nonzero()) for tensor in tensors.values())

@@ -1,0 +1,5 @@
+from nasbench.testing.predictors import PredictorContract
+
+
+class TestPredictorContract(PredictorContract):
+    pass

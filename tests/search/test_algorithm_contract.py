@@ -1,0 +1,5 @@
+from nasbench.testing.algorithms import SearchAlgorithmContract
+
+
+class TestSearchAlgorithmContract(SearchAlgorithmContract):
+    pass

@@ -1,0 +1,5 @@
+from nasbench.testing.supernets import SupernetContract
+
+
+class TestSupernetContract(SupernetContract):
+    pass

@@ -1,0 +1,318 @@
+"""The command line, called as a person does: bad input, a whole run, and what it leaves."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nasbench as nb
+from nasbench import cli
+
+TINY = Path(__file__).parent / "tiny.yaml"
+
+
+@pytest.fixture
+def nasbench(monkeypatch, capsys, tmp_path):
+    """Call the command line in this process, in an empty folder: (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        printed = capsys.readouterr()
+        return exited.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+def content(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished tiny run."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    command = [sys.executable, "-m", "nasbench", "run", str(TINY), "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+class TestBadInput:
+    """Exit code 2, one sentence, nothing written."""
+
+    @pytest.mark.parametrize(
+        ("settings", "sentence"),
+        [
+            (["search.num_trial=5"], "search has no setting 'num_trial'; did you mean"),
+            (["search.num_trials=many"], "search.num_trials is 'many'"),
+            (["search.algorithm=lines"], "unknown search algorithm 'lines'; did you mean 'linas'"),
+            (["task.name=digit"], "unknown task 'digit'; did you mean 'digits'"),
+            (["supernet.family=mobilenet"], "unknown supernet family 'mobilenet'; did you mean"),
+            (["supernet.preset=tinny"], "unknown preset of mobilenet_v3 'tinny'; did you mean"),
+            (["supernet.sharing=mix"], "mix"),
+            (["training.strategy=sandwhich"], "did you mean 'sandwich'"),
+            (["training.batch_size=5000"], "lower training.batch_size"),
+            (
+                ["latency.engine=onnx"],
+                "unknown inference engine 'onnx'; did you mean 'onnxruntime'",
+            ),
+            (["export.targets=[onx]"], "unknown export target 'onx'; did you mean 'onnx'"),
+            (["search.objectives=[top1_eror]"], "did you mean 'top1_error'"),
+            (["search.constraints=[latency < 3]"], "cannot read the constraint"),
+            (["search.constraints=[num_macs <= 10]"], "no sub-network can have num_macs <= 10"),
+            (["search.constraints=[num_macs <= 1%]"], "no sub-network can have num_macs <= 1%"),
+            (["search.constraints=[num_parameters >= 1G]"], "no sub-network can have"),
+            (["search.constraints=[latency <= 0 ms]"], "no sub-network can have latency_ms <= 0"),
+            (["search.options.populatoin=3"], "search.options do not fit 'random'"),
+            (["resources.address=127.0.0.1:1"], "no Ray cluster answers at '127.0.0.1:1'"),
+            (["task.name=nowhere:task"], "no module 'nowhere'"),
+        ],
+    )
+    def test_settings(self, nasbench, tmp_path, settings, sentence):
+        arguments = [part for setting in settings for part in ("--set", setting)]
+        code, out, err = nasbench("run", TINY, *arguments)
+        assert sentence in err
+        assert (code, out) == (2, "")
+        assert err.startswith("nasbench: ")
+        assert err.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("command", ["run", "train", "search", "report", "export", "profile"])
+    def test_a_missing_file(self, nasbench, tmp_path, command):
+        code, _, err = nasbench(command, "none.yaml")
+        assert code == 2
+        assert "no configuration file 'none.yaml'" in err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_is_no_run(self, nasbench, tmp_path):
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
+        before = content(tmp_path)
+        for arguments in (["run", TINY, "--out", "photos"], ["report", "photos"]):
+            code, _, err = nasbench(*arguments)
+            assert code == 2
+            assert "no run" in err
+        assert content(tmp_path) == before
+
+    @pytest.mark.slow
+    def test_a_folder_of_a_different_run(self, nasbench, finished):
+        before = content(finished)
+        code, _, err = nasbench("run", TINY, "--out", finished, "--set", "seed=1")
+        assert code == 2
+        assert "holds a different run (it differs in seed)" in err
+        assert content(finished) == before
+
+    def test_a_folder_that_cannot_be_written(self, nasbench, tmp_path, monkeypatch):
+        may = lambda _, mode: not mode & os.W_OK  # noqa: E731 - a read-only disk, for root too
+        monkeypatch.setattr(os, "access", may)
+        code, _, err = nasbench("run", TINY)
+        assert code == 2
+        assert "cannot write to" in err
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_where_the_folder_should_be(self, nasbench, tmp_path):
+        (tmp_path / "runs").write_text("no folder")
+        code, _, err = nasbench("run", TINY)
+        assert code == 2
+        assert "cannot write to" in err
+
+    def test_a_package_that_is_not_installed(self, nasbench, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        for setting in ("latency.engine=onnxruntime", "export.targets=[onnx]"):
+            code, _, err = nasbench("run", TINY, "--set", setting)
+            assert code == 2
+            assert "pip install 'nasbench[onnx]'" in err
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.slow
+    def test_a_damaged_checkpoint(self, nasbench, tmp_path):
+        nasbench("train", TINY, "--out", "run")
+        damaged = tmp_path / "run/supernet/checkpoints/epoch-0003/weights.safetensors"
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+        before = content(tmp_path)
+        code, _, err = nasbench("search", "run")
+        assert code == 2
+        assert "epoch-0003/weights.safetensors' is damaged" in err
+        assert "epoch-0002" in err
+        assert content(tmp_path) == before
+
+    def test_a_stage_whose_turn_has_not_come(self, nasbench):
+        nasbench("train", TINY, "--out", "run")
+        code, _, err = nasbench("report", "run")
+        assert code == 2
+        assert "run: nasbench search" in err
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (["--pick", "none"], "no completed trial has the architecture id 'none'"),
+            (["--where", "num_macs <= 10"], "no sub-network of the front has num_macs <= 10"),
+            (["--where", "latency_ms <= 3"], "no 'latency_ms' was measured"),
+            (["--where", "accuracy >= 0.5", "--pick", "best"], "not both"),
+        ],
+    )
+    def test_nothing_to_export(self, nasbench, finished, arguments, sentence):
+        before = content(finished)
+        code, _, err = nasbench("export", finished, *arguments)
+        assert code == 2
+        assert sentence in err
+        assert content(finished) == before
+
+    def test_unknown_arguments(self, nasbench):
+        assert nasbench("run", TINY, "--fast")[0] == 2
+        assert nasbench("runn")[0] == 2
+        code, _, err = nasbench("list", "algorithm")
+        assert code == 2
+        assert "did you mean 'algorithms'" in err
+
+
+@pytest.mark.slow
+class TestRun:
+    def test_leaves_everything(self, finished):
+        record = json.loads((finished / "run.json").read_text())
+        assert list(record["stages"]) == ["train", "search", "report", "export"]
+        assert record["versions"]["torch"] == torch.__version__
+        with (finished / "pareto.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert len(rows) == 12
+        ranks = [int(row["rank"]) for row in rows]
+        assert ranks == sorted(ranks)
+        for row in rows:
+            assert (row["test_top1_accuracy [fraction]"] != "") == (row["rank"] == "1")
+        assert (finished / "pareto.png").read_bytes().startswith(b"\x89PNG")
+        assert [p.name for p in finished.rglob(".*")] == [], "nothing partial is left"
+
+    def test_again_says_so_and_changes_nothing(self, finished):
+        before = content(finished)
+        start = time.monotonic()
+        command = [sys.executable, "-m", "nasbench", "run", str(TINY), "--out", str(finished)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert time.monotonic() - start < 5
+        assert "is finished" in done.stdout
+        assert content(finished) == before
+
+    def test_the_library_reads_it(self, finished):
+        run = nb.load_run(finished)
+        front = run.pareto_front()
+        frame = run.trials_dataframe()
+        assert len(frame) == 12
+        assert {"top1_accuracy", "num_macs", "stage1.depth", "architecture_id"} <= set(frame)
+        errors = [trial.measurements["top1_error"] for trial in front]
+        assert errors == sorted(errors)
+        bound = front[-1].measurements["num_macs"]
+        assert run.select(f"num_macs <= {bound}") == front[-1]
+        assert run.select(pick="best") == front[0]
+        assert run.select() in front
+        module = run.extract(front[0].architecture.id)
+        assert module(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+    def test_the_export_computes_what_was_reported(self, finished):
+        (folder,) = (finished / "export").iterdir()
+        manifest = json.loads((folder / "manifest.json").read_text())
+        trial = nb.load_run(finished).select()
+        assert manifest["architecture_id"] == folder.name == trial.architecture.id
+        assert manifest["measurements"] == dict(trial.measurements)
+        with (finished / "pareto.csv").open(newline="") as stream:
+            row = next(r for r in csv.DictReader(stream) if r["architecture_id"] == folder.name)
+        reported = float(row["test_top1_accuracy [fraction]"])
+        assert manifest["test"]["top1_accuracy"] == reported
+
+    def test_a_figure_can_be_drawn_into_given_axes(self, finished):
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots()
+        assert nb.plots.plot_pareto_front(nb.load_run(finished), ax=ax) is ax
+        assert ax.get_xlabel() == "multiply-accumulates"
+        assert ax.get_ylabel() == "top-1 error [%]"
+        plt.close("all")
+
+    def test_a_larger_budget_carries_on(self, nasbench, finished, tmp_path):
+        shutil.copytree(finished, tmp_path / "run")
+        before = nb.load_run(finished).trials
+        code, out, err = nasbench("run", TINY, "--out", "run", "--set", "search.num_trials=16")
+        assert code == 0, err
+        assert "train:" not in out, "the supernet is not trained again"
+        trials = nb.load_run("run").trials
+        assert trials[:12] == before
+        assert len(trials) == 16
+
+    def test_another_sub_network_can_be_exported(self, nasbench, finished):
+        shutil.copytree(finished, "run")
+        trial = nb.load_run("run").pareto_front()[-1]
+        code, _, err = nasbench("export", "run", "--pick", trial.architecture.id)
+        assert code == 0, err
+        assert Path("run/export", trial.architecture.id, "manifest.json").exists()
+
+    @pytest.mark.parametrize("algorithm", ["nsga2", "linas"])
+    def test_one_word_changes_the_algorithm(self, nasbench, algorithm):
+        code, _, err = nasbench("run", TINY, "--set", f"search.algorithm={algorithm}")
+        assert code == 0, err
+        assert len(nb.load_run("runs/tiny").pareto_front()) >= 1
+
+    def test_the_same_seed_finds_the_same_in_any_order_of_workers(self, nasbench, finished):
+        nasbench("run", TINY, "--out", "again")
+        again, first = nb.load_run("again").trials, nb.load_run(finished).trials
+        assert [t.architecture for t in again] == [t.architecture for t in first]
+        for a, b in zip(again, first, strict=True):
+            for name in ("top1_error", "num_macs", "num_parameters"):
+                assert a.measurements[name] == b.measurements[name]
+
+    def test_constraints_are_respected(self, nasbench):
+        settings = ["--set", "search.constraints=[num_macs <= 40%, num_parameters <= 40k]"]
+        code, _, err = nasbench("run", TINY, *settings)
+        assert code == 0, err
+        run = nb.load_run("runs/tiny")
+        largest = nb.load_run("runs/tiny").constraints[0].bound
+        assert all(t.measurements["num_macs"] <= largest for t in run.pareto_front())
+        assert all(t.measurements["num_parameters"] <= 40_000 for t in run.pareto_front())
+
+
+def test_help_is_light_and_fast():
+    code = (
+        "import sys; sys.argv = ['nasbench', '--help']\n"
+        "import nasbench.cli\n"
+        "try: nasbench.cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'ray', 'optuna', 'pandas', 'matplotlib', 'sklearn', 'pymoo'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert time.monotonic() - start < 5
+
+
+def test_profile_counts_before_training(nasbench):
+    code, out, _ = nasbench("profile", TINY, "--set", "search.constraints=[num_macs <= 50%]")
+    assert code == 0
+    assert "largest : smallest" in out
+    assert "num_macs <= 50%: can be met" in out
+
+
+def test_list_names_every_registry(nasbench):
+    code, out, _ = nasbench("list")
+    assert code == 0
+    for name in ("mobilenet_v3", "linas", "ridge", "digits", "onnxruntime", "pt2"):
+        assert name in out
+
+
+def test_random_numbers_are_left_alone(nasbench):
+    np.random.seed(0)  # noqa: NPY002 - the global state is what must not change
+    torch.manual_seed(0)
+    expected = (np.random.rand(), float(torch.rand(1)))  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    nasbench("train", TINY)
+    assert (np.random.rand(), float(torch.rand(1))) == expected  # noqa: NPY002

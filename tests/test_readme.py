@@ -1,0 +1,42 @@
+"""The README's Python runs as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = "".join(re.findall(r"```\n(.*?)```", TEXT, re.DOTALL))
+PROSE = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_run_in_python(tmp_path, monkeypatch):
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    exec(BLOCKS[0], {})
+    assert (tmp_path / "front.png").exists()
+
+
+def test_the_search_in_python():
+    names = {}
+    exec(BLOCKS[1], names)
+    assert len(names["proposals"]) == 8
+    assert not set(names["algorithm"].ask(8)) & set(names["proposals"])
+
+
+def test_every_command_exists():
+    from nasbench.cli import app
+
+    named = set(re.findall(r"^nasbench (\w+)", COMMANDS, re.MULTILINE))
+    known = {c.name for c in app.registered_commands}
+    assert named
+    assert named <= known
+
+
+def test_every_file_exists():
+    for link in re.findall(r"\]\(([^)#]+)\)", PROSE):
+        assert (ROOT / link).exists(), link
