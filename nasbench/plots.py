@@ -4,6 +4,7 @@ Colors are told apart in grey and by the color-blind (Okabe and Ito's palette); 
 grey. Nothing is shown or closed here.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,11 +46,12 @@ def plot_pareto_front(run: Searched, ax: Axes | None = None) -> Axes:
     """
     if len(run.objectives) != 2:
         raise RequestError(f"a front is drawn over 2 objectives, not {len(run.objectives)}")
-    if not run.completed:
+    trials = run.completed
+    if not trials:
         raise RequestError("there is no completed trial to draw")
     if ax is None:
         _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
-    values, losses = _values_and_losses(run)
+    values, losses = _values_and_losses(run.objectives, trials)
     front = np.flatnonzero(non_dominated(losses))
     front = front[np.lexsort((losses[front, 0], losses[front, 1]))]
     others = np.setdiff1d(np.arange(len(values)), front)
@@ -79,11 +81,12 @@ def save(ax: Axes, path: Path) -> None:
     plt.close(figure)
 
 
-def _values_and_losses(run: Searched) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of every completed trial, arrays of shape (N, 2): natural values, and losses."""
-    measured = [trial.measurements for trial in run.completed]
-    losses = losses_of(run.objectives, measured)
-    signs = [1.0 if objective.direction == "minimize" else -1.0 for objective in run.objectives]
+def _values_and_losses(
+    objectives: Sequence[Objective], trials: Sequence[Trial]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of every trial, arrays of shape (N, 2): natural values, and losses."""
+    losses = losses_of(objectives, [trial.measurements for trial in trials])
+    signs = [1.0 if objective.direction == "minimize" else -1.0 for objective in objectives]
     return losses * np.array(signs), losses
 
 

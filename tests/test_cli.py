@@ -301,6 +301,13 @@ def test_profile_counts_before_training(nasbench):
     assert "num_macs <= 50%: can be met" in out
 
 
+def test_profile_of_a_family_lists_its_presets(nasbench):
+    code, out, _ = nasbench("profile", "mobilenet_v3")
+    assert code == 0
+    for preset in ("tiny", "ofa_w1.0", "ofa_w1.2"):
+        assert f"mobilenet_v3 {preset}" in out
+
+
 def test_list_names_every_registry(nasbench):
     code, out, _ = nasbench("list")
     assert code == 0

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from nasbench.cli.tables import print_catalogue, print_outcome, print_profile
+from nasbench.cli.tables import print_catalogue, print_outcome, print_presets, print_profile
 from nasbench.config import RunConfig, load_config
 from nasbench.errors import NasbenchError, RequestError
 from nasbench.experiment.run import STAGES, Run, load_run
@@ -93,11 +93,20 @@ def list_command(
 
 
 @app.command("profile")
-def profile_command(config: ConfigOrRun, settings: Settings = None) -> None:
-    """What the space holds, before any training."""
-    from nasbench.experiment.profile import profile
+def profile_command(
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, a run's folder, or a supernet family's name.")
+    ],
+    settings: Settings = None,
+) -> None:
+    """What a space holds, before any training; of a family, all its presets."""
+    from nasbench.experiment.profile import profile_family, profile_run
+    from nasbench.supernet import SUPERNETS
 
-    print_profile(profile(_load(config, settings or [])))
+    if config in SUPERNETS:
+        print_presets(profile_family(config))
+    else:
+        print_profile(profile_run(_load(Path(config), settings or [])))
 
 
 def _load(path: Path, settings: Sequence[str]) -> RunConfig:

@@ -76,7 +76,7 @@ def _cell(heading: str, text: str) -> str:
 
 def print_profile(profile: "Profile") -> None:
     """The space's size and its extremes."""
-    table = Table(title=f"{profile.family}, {profile.size:,} sub-networks")
+    table = Table(title=f"{profile.name}: {profile.size:,} sub-networks")
     for heading in ("sub-network", "parameters", "MACs"):
         table.add_column(heading, justify="left" if heading == "sub-network" else "right")
     for name, counts in profile.counts.items():
@@ -87,6 +87,29 @@ def print_profile(profile: "Profile") -> None:
     console.print(table)
     for constraint, verdict in profile.constraints.items():
         console.print(f"{constraint}: {verdict}", highlight=False)
+
+
+def print_presets(profiles: list["Profile"]) -> None:
+    """One row per preset: size, and parameters and MACs from the smallest to the largest."""
+    table = Table()
+    for heading in ("preset", "sub-networks", "parameters", "MACs"):
+        table.add_column(heading, justify="left" if heading == "preset" else "right")
+    for profile in profiles:
+        size = f"{profile.size:,}" if profile.size < 10**9 else f"{float(profile.size):.2e}"
+        ranges = [
+            " to ".join(_short(profile.counts[end][metric]) for end in ("smallest", "largest"))
+            for metric in ("num_parameters", "num_macs")
+        ]
+        table.add_row(profile.name, size, *ranges)
+    _console().print(table)
+
+
+def _short(count: float) -> str:
+    """Three digits and k, M or G."""
+    for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= factor:
+            return f"{count / factor:.3g}{suffix}"
+    return f"{count:.0f}"
 
 
 def print_catalogue(kind: str | None) -> None:

@@ -1,12 +1,17 @@
-"""What a space holds, known before any training."""
+"""What spaces hold, known before any training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from nasbench.config import RunConfig
 from nasbench.errors import RequestError
 from nasbench.experiment.parts import build_supernet, build_task, check_reachable, counts_of
 from nasbench.objectives import Constraint
+from nasbench.supernet import SUPERNETS
+from nasbench.supernet.base import Supernet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,42 +19,54 @@ class Profile:
     """Size of a space and exact counts of its extremes.
 
     Args:
+        name: family and preset.
+        size: number of sub-networks.
         counts: "smallest", "middle" and "largest" -> what is counted of that sub-network.
-        constraints: each constraint of the configuration -> whether it can be met.
+        constraints: each constraint of a configuration -> whether it can be met.
     """
 
-    family: str
+    name: str
     size: int
     counts: Mapping[str, Mapping[str, float]]
-    constraints: Mapping[str, str]
+    constraints: Mapping[str, str] = field(default_factory=dict)
 
     def ratio(self, metric: str) -> float:
         """Largest to smallest."""
         return self.counts["largest"][metric] / self.counts["smallest"][metric]
 
 
-def profile(config: RunConfig) -> Profile:
-    """Build the supernet and count; RequestError for unknown names."""
-    supernet = build_supernet(config, build_task(config))
+def profile_run(config: RunConfig) -> Profile:
+    """The space of a configuration, and what its constraints leave; RequestError as in a run."""
+    with torch.device("meta"):
+        supernet = build_supernet(config, build_task(config))
+    counts = _counts(supernet)
+    constraints = {text: _verdict(text, counts) for text in config.search.constraints}
+    name = f"{config.supernet.family} {config.supernet.preset}"
+    return Profile(name=name, size=supernet.space.size, counts=counts, constraints=constraints)
+
+
+def profile_family(family: str) -> list[Profile]:
+    """Every preset of a supernet family, for the inputs that the preset declares."""
+    profiles = []
+    for preset in SUPERNETS[family].presets:
+        with torch.device("meta"):  # sizes only: large presets take no memory
+            supernet = SUPERNETS[family].build(preset)
+        name = f"{family} {preset}"
+        profiles.append(Profile(name=name, size=supernet.space.size, counts=_counts(supernet)))
+    return profiles
+
+
+def _counts(supernet: Supernet[Any]) -> dict[str, dict[str, float]]:
     space = supernet.space
     middle = space.from_genome((space.num_choices - 1) // 2)
-    counts = {
-        name: counts_of(supernet, architecture)
-        for name, architecture in (
-            ("smallest", supernet.smallest),
-            ("middle", middle),
-            ("largest", supernet.largest),
-        )
-    }
-    constraints = {}
-    for text in config.search.constraints:
-        constraint = Constraint.parse(text)
-        try:
-            check_reachable(constraint, counts["smallest"], counts["largest"])
-        except RequestError as error:
-            constraints[text] = str(error)
-        else:
-            is_counted = constraint.metric in counts["smallest"]
-            constraints[text] = "can be met" if is_counted else "not known before measuring"
-    family = f"{config.supernet.family}/{config.supernet.preset}"
-    return Profile(family=family, size=space.size, counts=counts, constraints=constraints)
+    named = {"smallest": supernet.smallest, "middle": middle, "largest": supernet.largest}
+    return {name: counts_of(supernet, architecture) for name, architecture in named.items()}
+
+
+def _verdict(text: str, counts: Mapping[str, Mapping[str, float]]) -> str:
+    constraint = Constraint.parse(text)
+    try:
+        check_reachable(constraint, counts["smallest"], counts["largest"])
+    except RequestError as error:
+        return str(error)
+    return "can be met" if constraint.metric in counts["smallest"] else "only measuring can tell"

@@ -22,6 +22,11 @@ SUPERNETS: "Registry[SupernetFamily[Any]]" = Registry(
     "supernet family",
     {
         "mobilenet_v3": "nasbench.supernet.families.mobilenet_v3:MOBILENET_V3",
+        "vit": "nasbench.supernet.families.vit:VIT",
+        "encoder": "nasbench.supernet.families.encoder:ENCODER",
+        "decoder": "nasbench.supernet.families.decoder:DECODER",
+        "seq2seq": "nasbench.supernet.families.seq2seq:SEQ2SEQ",
+        "resnet": "nasbench.supernet.families.resnet:RESNET",
     },
 )
 

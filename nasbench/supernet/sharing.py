@@ -7,7 +7,7 @@ Shape legend: O active outputs, I active inputs, ... what follows them (a kernel
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import gt
 from typing import Protocol
 
@@ -36,33 +36,28 @@ class LeadingSlices:
     """The leading slices of a layer's tensors, remembered for the next call of the same sizes.
 
     Slicing is most of what elasticity costs, and many batches in a row use the same slices. Only
-    views are kept, so they see whatever is written into the tensors; and a tensor that was
-    replaced, as by `.to(device)`, has another address than its view. With gradients every call
-    slices anew, as a view belongs to the graph that it was made in.
+    views are kept, so they see whatever is written into the tensors; and as they keep their
+    memory, a tensor that was replaced, as by `.to(device)`, has another address. With gradients
+    every call slices anew, as a view belongs to the graph that it was made in.
     """
 
     def __init__(self) -> None:
-        self._remembered: tuple[tuple[int, ...], list[Tensor]] = ((), [])
+        self._remembered: tuple[tuple[int, ...], list[int], list[Tensor]] = ((), [], [])
 
     def __call__(self, sizes: tuple[int, ...], *tensors: Tensor) -> list[Tensor]:
         """Each tensor's `leading(tensor, *sizes)`, with as many sizes as it has dimensions."""
         if torch.is_grad_enabled():
             return [leading(tensor, *sizes[: tensor.ndim]) for tensor in tensors]
-        remembered_sizes, slices = self._remembered
-        if remembered_sizes != sizes or not _have_one_address(slices, tensors):
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        remembered_sizes, remembered_addresses, slices = self._remembered
+        if remembered_sizes != sizes or remembered_addresses != addresses:
             slices = [leading(tensor, *sizes[: tensor.ndim]) for tensor in tensors]
-            self._remembered = (sizes, slices)
+            self._remembered = (sizes, addresses, slices)
         return slices
 
     def __reduce__(self) -> tuple[type["LeadingSlices"], tuple[()]]:
         """A copy, in this process or another, starts with nothing remembered."""
         return LeadingSlices, ()
-
-
-def _have_one_address(slices: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
-    if len(slices) != len(tensors):
-        return False
-    return all(s.data_ptr() == t.data_ptr() for s, t in zip(slices, tensors, strict=True))
 
 
 class SharedWeight(nn.Module, ABC):

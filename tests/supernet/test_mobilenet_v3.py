@@ -4,16 +4,18 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasbench.errors import RequestError
 from nasbench.supernet import SUPERNETS
 from nasbench.supernet.families.mobilenet_v3 import MOBILENET_V3
-from nasbench.supernet.plain import Residual, SqueezeExcitation
+from nasbench.supernet.plain import Residual, SqueezeExcitation, resize_images
 
 TINY = MOBILENET_V3.presets["tiny"]
 
@@ -62,10 +64,51 @@ def test_once_for_all_presets_have_its_space(preset, widths):
     spec = MOBILENET_V3.presets[preset]
     assert spec.space().size == 25 * 7371**5, "25 resolutions, and what the paper counts"
     assert len(spec.space()) == 1 + 5 * (1 + 2 * 4)
+    assert spec.space()["resolution"].choices == tuple(range(128, 225, 4))
     assert tuple(stage.widths for stage in spec.stages[1:]) == tuple((w,) for w in widths)
 
 
-@pytest.mark.parametrize("preset", ["ofa_w1.0", "ofa_w1.2"])
+def test_attentive_nas_has_its_space():
+    space = MOBILENET_V3.presets["attentive_nas"].space()
+    stages = (2 * 2 * 2) * (2 * 3 * 2 * 3) * (2 * 4 * 2 * 3) ** 2
+    stages *= (3 * 6 * 2 * 3) * (4 * 6 * 2) * (2 * 2 * 2)
+    assert space.size == 4 * 2 * stages * 2 == 440_301_256_704
+    assert space["resolution"].choices == (192, 224, 256, 288)
+    assert space["stage5.kernel_size"].choices == (3, 5)  # one for all blocks of the stage
+    assert space["stage5.expansion_ratio"].choices == (4, 5, 6)
+    assert not [d.name for d in space if "block" in d.name]
+
+
+def test_the_smallest_of_attentive_nas_is_a0_but_for_its_projections():
+    supernet = build_weightless(preset="attentive_nas")
+    smallest = supernet.shape_of(supernet.smallest)
+    widths = [smallest.stem_width, *(stage[-1].out_channels for stage in smallest.stages)]
+    sides = [96, 48, 24, 12, 12, 6, 6]  # of each stage's output, at resolution 192
+    projections = sum(
+        before * after * side**2
+        for (before, after), side in zip(pairwise(widths), sides, strict=True)
+        if before != after
+    )
+    num_macs = supernet.count(supernet.smallest)["num_macs"]
+    assert (num_macs + projections) / 1e6 == pytest.approx(203, abs=0.5)
+
+
+def test_blocks_of_a_uniform_stage_are_alike():
+    supernet = build_weightless(preset="attentive_nas")
+    architecture = supernet.space.canonical({**supernet.largest, "stage5.kernel_size": 3})
+    blocks = supernet.shape_of(architecture).stages[4]
+    assert len(blocks) == 8
+    assert {block.kernel_size for block in blocks} == {3}
+    assert {block.inner_channels / block.in_channels for block in blocks} == {6}
+
+
+def test_the_space_of_the_fashion_preset():
+    size = MOBILENET_V3.presets["fashion"].space().size
+    assert size == 3 * (2 * (9 + 81)) * (2 * (9 + 81 + 729)) * (2 * (6 + 36 + 216))
+    assert size == 456_412_320
+
+
+@pytest.mark.parametrize("preset", ["ofa_w1.0", "ofa_w1.2", "attentive_nas"])
 def test_counts_of_large_presets(preset):
     supernet = build_weightless(preset=preset)
     sampled = supernet.space.sample(np.random.default_rng(0))
@@ -79,14 +122,15 @@ def test_counts_of_large_presets(preset):
         }
 
 
-def test_once_for_all_extracts_what_it_computes():
-    supernet = MOBILENET_V3.build("ofa_w1.0", image_size=64, num_classes=5).double().eval()
+@pytest.mark.parametrize("preset", ["ofa_w1.0", "attentive_nas"])
+def test_large_presets_extract_what_they_compute(preset):
+    supernet = MOBILENET_V3.build(preset, image_size=64, num_classes=5).double().eval()
     inputs = supernet.example_inputs(2)
     for architecture in (supernet.largest, supernet.smallest):
         supernet.activate(architecture)
         with torch.no_grad():
-            difference = supernet(*inputs) - supernet.extract(architecture)(*inputs)
-        assert difference.abs().max() < 1e-10
+            extracted = supernet.extract(architecture)(*inputs)
+            torch.testing.assert_close(supernet(*inputs), extracted, rtol=1e-9, atol=1e-10)
 
 
 def test_blocks_that_keep_their_width_are_residual():
@@ -124,8 +168,50 @@ def test_settings_replace_fields_of_the_preset():
     assert supernet.fingerprint != MOBILENET_V3.build().fingerprint
 
 
-def test_resolution_is_a_matter_of_the_data():
+def test_without_an_elastic_resolution_images_are_taken_as_they_come():
     assert MOBILENET_V3.build()(torch.zeros(2, 1, 10, 14)).shape == (2, 10)
+
+
+def test_resolution_changes_macs_and_no_parameters():
+    supernet = build_weightless(preset="fashion")
+    counts = [supernet.count({**supernet.largest, "resolution": side}) for side in (20, 24, 28)]
+    assert len({count["num_parameters"] for count in counts}) == 1
+    assert counts[0]["num_macs"] < counts[1]["num_macs"] < counts[2]["num_macs"]
+
+
+def test_images_of_another_size_are_resized_on_the_way_in():
+    supernet = MOBILENET_V3.build("fashion").eval()
+    small = {**supernet.smallest, "resolution": 20}
+    (images,) = supernet.example_inputs(2)
+    assert images.shape[-1] == 28
+    supernet.activate(small)
+    with torch.no_grad():
+        shrunk = F.interpolate(images, (20, 20), mode="bilinear", antialias=True)
+        torch.testing.assert_close(supernet(images), supernet(shrunk))
+        torch.testing.assert_close(supernet.extract(small)(images), supernet(shrunk))
+        supernet.activate({**small, "resolution": 24})
+        assert not torch.allclose(supernet(images), supernet.extract(small)(images), atol=1e-4)
+
+
+def test_images_of_the_active_resolution_are_left_alone():
+    x_BCHW = torch.zeros(1, 1, 20, 20)
+    assert resize_images(x_BCHW, 20) is x_BCHW
+    assert resize_images(x_BCHW, 24).shape == (1, 1, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "resolutions"), [(224, range(128, 225, 4)), (150, range(128, 149, 4))]
+)
+def test_no_resolution_enlarges_images(image_size, resolutions):
+    space = build_weightless(preset="ofa_w1.0", image_size=image_size).space
+    assert space["resolution"].choices == tuple(resolutions)
+
+
+@pytest.mark.parametrize("image_size", [96, 128])
+def test_small_images_leave_no_choice_of_resolution(image_size):
+    supernet = build_weightless(preset="ofa_w1.0", image_size=image_size)
+    assert supernet.space.size == 7371**5
+    assert supernet.shape.resolution is None
 
 
 @pytest.mark.parametrize(
