@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from nasbench.cli.tables import print_presets
+from nasbench.experiment.profile import profile_family
+from nasbench.supernet import SUPERNETS
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -40,3 +44,19 @@ def test_every_command_exists():
 def test_every_file_exists():
     for link in re.findall(r"\]\(([^)#]+)\)", PROSE):
         assert (ROOT / link).exists(), link
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(SUPERNETS))
+def test_the_table_of_presets_is_what_profile_prints(family, capsys):
+    print_presets(profile_family(family))
+    printed = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("│")
+    ]
+    table = (ROOT / "nasbench/supernet/README.md").read_text()
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert printed
+    for row in printed:
+        assert row in rows

@@ -14,6 +14,7 @@ V vocabulary.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -171,18 +172,20 @@ class ElasticDepthwiseConv2d(nn.Module):
         self.transforms = nn.ParameterList(
             torch.zeros(size**2, size**2) for size in self.smaller_sizes
         )
+        for larger, size in pairwise(falling):
+            self.register_buffer(f"center_{size}", _center(larger, size), persistent=False)
 
     def _kernel(self, channels: int, kernel_size: int) -> Tensor:
         weight_C1KK, _ = self.shared.leading(channels, 1)
+        if kernel_size == weight_C1KK.shape[-1]:
+            return weight_C1KK
+        weight_CK = weight_C1KK.flatten(1)
         for index, size in enumerate(self.smaller_sizes):
             if size < kernel_size:
                 break
-            margin = (weight_C1KK.shape[-1] - size) // 2
-            inside = slice(margin, margin + size)
-            center_CK = weight_C1KK[..., inside, inside].reshape(channels, size**2)
+            center_CK = weight_CK.index_select(1, self.get_buffer(f"center_{size}"))
             weight_CK = torch.addmm(center_CK, center_CK, self.transforms[index])
-            weight_C1KK = weight_CK.view(channels, 1, size, size)
-        return weight_C1KK
+        return weight_CK.view(channels, 1, kernel_size, kernel_size)
 
     def forward(self, x_BCHW: Tensor, kernel_size: int) -> Tensor:
         """(B, C, H, W) -> (B, C, H / stride, W / stride)."""
@@ -203,6 +206,12 @@ class ElasticDepthwiseConv2d(nn.Module):
         """Counts of the plain layer of these sizes; `num_pixels` are those of its output."""
         num_weights = channels * kernel_size**2
         return Counts(num_weights, num_weights * num_pixels)
+
+
+def _center(side: int, size: int) -> Tensor:
+    """Which entries of a flattened square of that side are its center of that size."""
+    inside = torch.arange((side - size) // 2, (side + size) // 2)
+    return (inside[:, None] * side + inside).flatten()
 
 
 def _plain_conv2d(weight_OIKK: Tensor, stride: int, groups: int = 1) -> nn.Conv2d:
