@@ -148,6 +148,7 @@ class TestBadInput:
         assert "epoch-0002" in err
         assert content(tmp_path) == before
 
+    @pytest.mark.slow
     def test_a_stage_whose_turn_has_not_come(self, nasbench):
         nasbench("train", TINY, "--out", "run")
         code, _, err = nasbench("report", "run")
@@ -315,6 +316,7 @@ def test_list_names_every_registry(nasbench):
         assert name in out
 
 
+@pytest.mark.slow
 def test_random_numbers_are_left_alone(nasbench):
     np.random.seed(0)  # noqa: NPY002 - the global state is what must not change
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """Each layer: its active slice, the gradient's reach, its extraction and its counts."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -82,7 +83,9 @@ def test_a_copy_of_a_layer_remembers_nothing():
     layer = ElasticLinear(5, 4)
     x_BI = random_tensor(7, 3)
     with torch.no_grad():
+        unused = pickle.dumps(layer)
         before = layer(x_BI, 2)
+        assert pickle.dumps(layer) == unused
         copied = copy.deepcopy(layer)
         copied.shared.weight.zero_()
         assert torch.equal(copied(x_BI, 2), torch.zeros(7, 2))
