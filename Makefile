@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3.11
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# One torch thread per process: two processes of two threads on two cores wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check lint format types clean
@@ -23,10 +25,10 @@ demo: $(VENV)/.installed  ## Train, search, report and export on real digits, in
 	$(BIN)/nasbench run experiments/digits.yaml
 
 test: $(VENV)/.installed-dev  ## Run all tests
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(PYTEST)
 
 test-fast: $(VENV)/.installed-dev  ## Run the tests that need no Ray and little time
-	$(BIN)/pytest -n 2 -m 'not slow and not ray'
+	$(PYTEST) -m 'not slow and not ray'
 
 check: lint types test  ## Format check, lint, types and all tests
 

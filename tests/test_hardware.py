@@ -11,11 +11,13 @@ from nasbench.supernet import SUPERNETS
 PROTOCOL = LatencyProtocol(num_warmup=3, num_repeats=20)
 
 
-class Sleeper:
-    """An engine whose every second forward pass takes 4 ms, the others 2 ms."""
+class Metronome:
+    """An engine and its clock: the n-th forward pass takes n milliseconds."""
 
-    name = "sleeper"
-    num_calls = 0
+    name = "metronome"
+
+    def __init__(self):
+        self.num_calls, self.now_ns = 0, 0
 
     def compile(self, module, example_inputs):
         return "artifact"
@@ -25,27 +27,39 @@ class Sleeper:
 
         def forward():
             self.num_calls += 1
-            time.sleep(0.002 * (1 + self.num_calls % 2))
+            self.now_ns += self.num_calls * 1_000_000
 
         return forward
 
+    def measure(self, **protocol):
+        return measure_latency(
+            self, "artifact", LatencyProtocol(**protocol), clock_ns=lambda: self.now_ns
+        )
+
 
 def test_warmup_is_run_and_not_timed():
-    engine = Sleeper()
-    measure_latency(engine, "artifact", PROTOCOL)
-    assert engine.num_calls == 3 + 20
+    engine = Metronome()
+    found = engine.measure(num_warmup=100, num_repeats=1)
+    assert engine.num_calls == 101
+    assert found.median_ms == found.p10_ms == found.p90_ms == 101
 
 
 def test_percentiles_are_of_the_timed_runs():
-    found = measure_latency(Sleeper(), "artifact", LatencyProtocol(num_warmup=0, num_repeats=41))
-    assert 2.0 <= found.p10_ms < 3.9 < 4.0 <= found.p90_ms
-    assert found.p10_ms <= found.median_ms <= found.p90_ms
+    found = Metronome().measure(num_warmup=0, num_repeats=101)
+    assert (found.p10_ms, found.median_ms, found.p90_ms) == (11, 51, 91)
+
+
+def test_the_default_clock_tells_real_time():
+    engine = Metronome()
+    engine.load = lambda *_: lambda: time.sleep(0.01)
+    found = measure_latency(engine, "artifact", PROTOCOL)
+    assert found.p10_ms >= 10
 
 
 def test_conditions_say_everything():
-    found = measure_latency(Sleeper(), "artifact", PROTOCOL)
+    found = Metronome().measure(num_warmup=3, num_repeats=20)
     assert found.conditions() == {
-        "engine": "sleeper",
+        "engine": "metronome",
         "device": found.device,
         "batch_size": 1,
         "num_threads": 1,
