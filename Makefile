@@ -7,7 +7,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check lint format types clean
+.PHONY: help demo test test-fast test-nightly check lint format types clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,10 @@ test: $(VENV)/.installed-dev  ## Run all tests
 	$(PYTEST)
 
 test-fast: $(VENV)/.installed-dev  ## Run the tests that need no Ray and little time
-	$(PYTEST) -m 'not slow and not ray'
+	$(PYTEST) -m 'not slow and not ray and not nightly'
+
+test-nightly: $(VENV)/.installed-dev  ## Run the tests that take many minutes
+	$(PYTEST) -m nightly
 
 check: lint types test  ## Format check, lint, types and all tests
 

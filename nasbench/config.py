@@ -117,7 +117,7 @@ class SearchConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """What the work runs on; changes how long a run takes and nothing else."""
+    """What the work runs on; changes how long a run takes, and results to rounding at most."""
 
     workers: NonNegativeInt = 2
     """Evaluation actors on Ray; 0 evaluates in the calling process."""
@@ -134,7 +134,7 @@ class ExportConfig(Section):
     """Which sub-network is shipped, and as what."""
 
     pick: str = "knee"
-    targets: tuple[str, ...] = ("pt2", "onnx", "safetensors")
+    targets: tuple[str, ...] = Field(default=("pt2", "onnx", "safetensors"), min_length=1)
     tolerance: PositiveFloat = 1e-4
     """Largest allowed difference of any output from the supernet's active sub-network."""
 
@@ -143,7 +143,7 @@ class RunConfig(Section):
     """A complete run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: NonNegativeInt = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     task: TaskConfig
     supernet: SupernetConfig
     training: TrainingConfig = TrainingConfig()

@@ -63,16 +63,22 @@ class Registry(Mapping[str, T], Generic[T]):
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # the module exists; something that it imports does not
+                raise self._unimportable(target, error) from error
             raise RequestError(
                 f"{self.kind} '{target}': there is no module '{module_name}' on the Python path"
             ) from error
+        except Exception as error:  # whatever a user's own file raises
+            raise self._unimportable(target, error) from error
         try:
             return cast(T, getattr(module, attribute))
         except AttributeError as error:
             raise RequestError(
                 f"{self.kind} '{target}': module '{module_name}' has no '{attribute}'"
             ) from error
+
+    def _unimportable(self, target: str, error: Exception) -> RequestError:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return RequestError(f"{self.kind} '{target}' cannot be imported: {reason}")
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

@@ -325,3 +325,55 @@ def test_random_numbers_are_left_alone(nasbench):
     torch.manual_seed(0)
     nasbench("train", TINY)
     assert (np.random.rand(), float(torch.rand(1))) == expected  # noqa: NPY002
+
+
+@pytest.mark.slow
+class TestMending:
+    """What somebody deleted is made again, and nothing else is."""
+
+    @pytest.fixture
+    def run(self, finished, tmp_path, nasbench):
+        shutil.copytree(finished, tmp_path / "run")
+        return Path("run")
+
+    @pytest.mark.parametrize("lost", ["pareto.csv", "pareto.png", "export"])
+    def test_what_was_deleted_is_made_again(self, nasbench, run, lost):
+        before = content(run)
+        if lost == "export":
+            shutil.rmtree(run / lost)
+        else:
+            (run / lost).unlink()
+        code, out, err = nasbench("run", run)
+        assert code == 0, err
+        assert "train:" not in out
+        assert "search:" not in out
+        after = content(run)
+        assert after.keys() == before.keys()
+        assert after[run / "pareto.csv"] == before[run / "pareto.csv"]
+
+    def test_the_advice_on_a_damaged_checkpoint_works(self, nasbench, run):
+        weights = run / "supernet/checkpoints/epoch-0003/weights.safetensors"
+        good = weights.read_bytes()
+        weights.write_bytes(b"")
+        (run / "pareto.csv").unlink()
+        assert nasbench("run", run)[0] == 2
+        shutil.rmtree(weights.parent)
+        code, _, err = nasbench("run", run)
+        assert code == 0, err
+        assert weights.read_bytes() == good
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objectives", ["[top1_error]", "[top1_error, num_macs, num_parameters]"])
+def test_any_number_of_objectives(nasbench, objectives):
+    code, out, err = nasbench("run", TINY, "--set", f"search.objectives={objectives}")
+    assert code == 0, err
+    assert "Pareto front" in out
+    assert not Path("runs/tiny/pareto.png").exists()
+
+
+@pytest.mark.slow
+def test_a_search_without_a_feasible_trial_says_so(nasbench):
+    code, _, err = nasbench("run", TINY, "--set", "search.constraints=[accuracy >= 100%]")
+    assert code == 1
+    assert "no completed trial of 'runs/tiny' respects the constraints" in err

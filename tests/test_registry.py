@@ -110,6 +110,5 @@ def test_an_entry_that_names_no_object_is_one_sentence():
     ("module", "missing"), [("broken_plugin", "absent_package"), ("absent_minded", "absent")]
 )
 def test_what_a_users_module_lacks_is_not_blamed_on_its_name(plugins, module, missing):
-    with pytest.raises(ModuleNotFoundError) as error:
+    with pytest.raises(RequestError, match=f"cannot be imported: .* No module named '{missing}'"):
         make_registry()[f"{module}:Circle"]
-    assert error.value.name == missing

@@ -77,7 +77,7 @@ def export_command(
         raise RequestError("give --where or --pick, not both")
     opened = _open(run, [*(settings or []), *([f"export.pick={pick}"] if pick else [])], out, None)
     opened.check_folder()
-    with _stoppable(), shown_progress() as progress:
+    with _stoppable(), opened.exclusive(), shown_progress() as progress:
         export(opened, progress, where=where)
 
 
@@ -163,3 +163,6 @@ def main() -> None:
         typer.echo(f"nasbench: {error}", err=True)
         codes = {RequestError: 2, StoppedError: 130}
         sys.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
+    except OSError as error:  # a full disk, a folder that went away
+        typer.echo(f"nasbench: {error}; what is finished is kept", err=True)
+        sys.exit(1)

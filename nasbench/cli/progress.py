@@ -24,7 +24,7 @@ def shown_progress() -> Iterator[Progress]:
         bars.BarColumn(bar_width=28),
         bars.MofNCompleteColumn(),
         bars.TimeElapsedColumn(),
-        bars.TextColumn("[dim]{task.fields[text]}"),
+        bars.TextColumn("{task.fields[text]}", style="dim", markup=False),
     )
     with bars.Progress(*columns, console=Console()) as display:
         yield Bars(display)

@@ -1,6 +1,7 @@
 """Tables that commands print."""
 
 import csv
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,15 @@ def print_outcome(run: Run) -> None:
         ("exported", export / "model.onnx"),
     ):
         if path.exists():
-            console.print(f"{label:>9}: {path}", highlight=False)
+            console.print(f"{label:>9}: {path}", highlight=False, markup=False, soft_wrap=True)
     middle = float(front[len(front) // 2][shown.get("latency [ms]", shown["MACs"])])
     bound = f"latency <= {middle:.3g} ms" if "latency [ms]" in shown else f"macs <= {middle:.0f}"
-    console.print(f'     next: nasbench export {run.folder} --where "{bound}"', highlight=False)
+    console.print(
+        f'     next: nasbench export {shlex.quote(str(run.folder))} --where "{bound}"',
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _spread(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -86,7 +92,7 @@ def print_profile(profile: "Profile") -> None:
     console = _console()
     console.print(table)
     for constraint, verdict in profile.constraints.items():
-        console.print(f"{constraint}: {verdict}", highlight=False)
+        console.print(f"{constraint}: {verdict}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_presets(profiles: list["Profile"]) -> None:

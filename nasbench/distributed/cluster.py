@@ -33,6 +33,7 @@ def connected(resources: ResourcesConfig) -> Iterator[None]:
     try:
         if resources.address is None:
             ray.init(
+                address="local",  # without it, Ray joins a cluster that happens to run here
                 num_cpus=max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker),
                 resources={LATENCY_SLOT: 1},
                 include_dashboard=False,
@@ -57,7 +58,7 @@ def check_address(address: str) -> None:
     Raises:
         RequestError: if nothing answers, or the text is no address.
     """
-    if address in ("auto", "local"):
+    if address == "auto":
         return
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not separator or not port.isdigit():

@@ -50,8 +50,14 @@ def check(run: Run) -> None:
     for target in config.export.targets:
         EXPORTERS[target]()
     task = build_task(config)
+    if config.latency.batch_size > len(task.splits["train"]):
+        raise RequestError(
+            f"latency.batch_size={config.latency.batch_size} exceeds the "
+            f"{len(task.splits['train'])} training samples that it is taken from"
+        )
     next(task.training_batches(config.training.batch_size, seed=0, epoch=0))
     supernet = build_supernet(config, task)
+    STRATEGIES[config.training.strategy](supernet.space, config.training.num_random)
     smallest = counts_of(supernet, supernet.smallest)
     largest = counts_of(supernet, supernet.largest)
     for constraint in run.constraints:

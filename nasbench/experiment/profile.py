@@ -37,8 +37,9 @@ class Profile:
 
 def profile_run(config: RunConfig) -> Profile:
     """The space of a configuration, and what its constraints leave; RequestError as in a run."""
+    task = build_task(config)
     with torch.device("meta"):
-        supernet = build_supernet(config, build_task(config))
+        supernet = build_supernet(config, task)
     counts = _counts(supernet)
     constraints = {text: _verdict(text, counts) for text in config.search.constraints}
     name = f"{config.supernet.family} {config.supernet.preset}"

@@ -11,10 +11,12 @@
 Reading a run imports torch only to extract a network.
 """
 
+import fcntl
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +48,7 @@ class Run:
     """
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
-        self.folder = folder
+        self.folder = folder.expanduser()
         self.config = config
 
     # -- the folder -------------------------------------------------------------------------
@@ -65,8 +67,12 @@ class Run:
                     f"'{self.folder}' holds a different run (it differs in "
                     f"{', '.join(different)}); choose another folder with --out"
                 )
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and any(
+            not path.name.endswith(".partial") for path in self.folder.iterdir()
+        ):
             raise RequestError(f"'{self.folder}' holds something that is no run; choose another")
+        if any(sign in str(self.folder) for sign in "?#%"):
+            raise RequestError(f"a run's folder has no ?, # or % in its path: '{self.folder}'")
         existing = next(p for p in (self.folder, *self.folder.absolute().parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise RequestError(f"cannot write to '{existing}'; choose another folder with --out")
@@ -74,8 +80,10 @@ class Run:
     def create(self) -> None:
         """Write `config.yaml` and `run.json`, or bring those of an earlier process up to date."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "config.yaml").exists() or _read_config(self.folder) != self.config:
-            _write_atomically(self.folder / "config.yaml", self.config.to_yaml())
+        resources = self.config.resources.model_copy(update={"address": None})
+        kept = self.config.model_copy(update={"resources": resources})  # clusters come and go
+        if not (self.folder / "config.yaml").exists() or _read_config(self.folder) != kept:
+            _write_atomically(self.folder / "config.yaml", kept.to_yaml())
         facts = {
             "fingerprint": self.config.fingerprint,
             "seed": self.config.seed,
@@ -85,14 +93,35 @@ class Run:
         }
         self._update(facts)
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Nobody else works on this run during the block; a killed process holds nothing.
+
+        Raises:
+            RequestError: if another process does.
+        """
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RequestError(
+                    f"another process is working on '{self.folder}'; wait for it, or stop it first"
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
     @property
     def record(self) -> dict[str, Any]:
         """The content of `run.json`; empty before the run was created."""
         try:
             found: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+            if not isinstance(found, dict):
+                raise ValueError("no object")
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except (OSError, ValueError):
             raise RequestError(
                 f"'{self.folder / 'run.json'}' is damaged; delete it and run again, which repeats "
                 "no training and no trial"
@@ -120,7 +149,19 @@ class Run:
     def is_done(self, stage: str) -> bool:
         """Whether a stage was finished for what the configuration asks now."""
         done = self.record.get("stages", {}).get(stage)
-        return done is not None and done["request"] == self._request(stage)
+        if done is None or done.get("request") != self._request(stage):
+            return False
+        return all((self.folder / part).exists() for part in self._left_by(stage, done))
+
+    def _left_by(self, stage: str, done: Mapping[str, Any]) -> list[str]:
+        """What a finished stage left in the folder; somebody may have deleted it since."""
+        if stage == "train":
+            return [f"supernet/checkpoints/epoch-{self.config.training.epochs:04d}"]
+        if stage == "search":
+            return ["study.db"]
+        if stage == "report":
+            return ["pareto.csv", *(["pareto.png"] if len(self.objectives) == 2 else [])]
+        return [f"export/{done['architecture_id']}/manifest.json"]
 
     @property
     def is_finished(self) -> bool:
@@ -155,7 +196,7 @@ class Run:
     @property
     def trials(self) -> list[Trial]:
         """All trials, in the order in which they were proposed."""
-        if "search" not in self.record:
+        if "search" not in self.record or not (self.folder / "study.db").exists():
             raise RequestError(f"'{self.folder}' holds no trials yet; run: nasbench search")
         return self.open_store().trials()
 
@@ -296,13 +337,13 @@ def _read_config(folder: Path) -> RunConfig:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RequestError(f"'{folder}' is no run: it has no config.yaml") from None
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())
         raise RequestError(f"cannot read '{path}': {problem}") from None
     return parse_config(content or {}, source=str(path))
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}-{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -10,6 +10,7 @@ import torch
 from nasbench import plots
 from nasbench.distributed.cluster import connected
 from nasbench.distributed.pool import LocalPool, RayPool
+from nasbench.errors import WorkError
 from nasbench.evaluation import EvaluatorRecipe
 from nasbench.experiment.parts import (
     build_algorithm,
@@ -127,6 +128,8 @@ def _resolved_constraints(
 def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     """Measure the front on test data; write `pareto.csv` and `pareto.png`."""
     front = run.pareto_front()
+    if not front:
+        raise WorkError(f"no completed trial of '{run.folder}' respects the constraints")
     progress.start("report", len(front), 0)
     evaluator = build_recipe(run).build()
     tested = {}
@@ -135,7 +138,8 @@ def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
         tested[trial.number] = found
         progress.advance(f"test accuracy {found['top1_accuracy']:.4f}")
     write_pareto_csv(run, tested)
-    plots.save(plots.plot_pareto_front(run), run.folder / "pareto.png")
+    if len(run.objectives) == 2:
+        plots.save(plots.plot_pareto_front(run), run.folder / "pareto.png")
     return {"num_front": len(front)}
 
 
@@ -181,11 +185,17 @@ _STAGES: dict[str, Callable[[Run, Progress], dict[str, Any]]] = {
 
 
 def execute(run: Run, stages: Iterable[str] = STAGES, progress: Progress = SILENT) -> None:
-    """Do the given stages in order, leaving out what is done already."""
-    run.create()
-    for stage in stages:
-        if run.is_done(stage):
-            continue
-        start = time.monotonic()
-        facts = _STAGES[stage](run, progress)
-        run.mark_done(stage, seconds=time.monotonic() - start, **facts)
+    """Do the given stages in order, leaving out what is done already.
+
+    Raises:
+        RequestError: if another process works on the run.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with run.exclusive():
+        run.create()
+        for stage in stages:
+            if run.is_done(stage):
+                continue
+            start = time.monotonic()
+            facts = _STAGES[stage](run, progress)
+            run.mark_done(stage, seconds=time.monotonic() - start, **facts)

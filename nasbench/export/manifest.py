@@ -6,7 +6,6 @@ A folder with a `manifest.json` is a good export; a failed one leaves an earlier
 import copy
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +48,7 @@ def export_subnetwork(
         MissingExtraError: if a target's package is not installed; nothing is written.
     """
     exporters = {target: EXPORTERS[target]() for target in targets}
-    partial = folder.with_name(f".partial-{folder.name}-{os.getpid()}")
+    partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -68,8 +67,12 @@ def export_subnetwork(
             "files": files,
         }
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
+        replaced = folder.with_name(f".replaced-{folder.name}")
+        shutil.rmtree(replaced, ignore_errors=True)
+        if folder.exists():
+            folder.rename(replaced)
         partial.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest

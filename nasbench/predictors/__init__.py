@@ -17,7 +17,7 @@ PREDICTORS: Registry[type[Predictor]] = Registry(
         "ridge": "nasbench.predictors.ridge:RidgePredictor",
         "svr": "nasbench.predictors.svr:SVRPredictor",
         "stacked": "nasbench.predictors.stacked:StackedPredictor",
-        "boosting": "nasbench.predictors.boosting:BoostingPredictor",
+        "lightgbm": "nasbench.predictors.boosting:BoostingPredictor",
         "auto": "nasbench.predictors.auto:AutoPredictor",
     },
 )

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from nasbench.errors import RequestError
+from nasbench.errors import MissingExtraError, RequestError
 from nasbench.objectives import Constraint, Objective
 from nasbench.search import ALGORITHMS, SearchAlgorithm, SearchProblem
 from nasbench.space import Architecture, SearchSpace
@@ -36,14 +36,24 @@ class SearchAlgorithmContract:
     """What every algorithm promises, before it has learned anything and after."""
 
     names: ClassVar[Sequence[str]] = ()
+    nightly: ClassVar[Sequence[str]] = ()  # those of them whose tests are marked `nightly`
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "make" in metafunc.fixturenames:
-            metafunc.parametrize("make", self.names or sorted(ALGORITHMS), indirect=True)
+            names = [
+                pytest.param(name, marks=pytest.mark.nightly if name in self.nightly else ())
+                for name in self.names or sorted(ALGORITHMS)
+            ]
+            metafunc.parametrize("make", names, indirect=True)
 
     @pytest.fixture
     def make(self, request: pytest.FixtureRequest) -> Make:
-        return partial(ALGORITHMS[request.param])
+        make = partial(ALGORITHMS[request.param])
+        try:
+            make(TOY.problem)
+        except MissingExtraError as error:
+            pytest.skip(str(error))
+        return make
 
     # -- what is asked ----------------------------------------------------------------------
 
@@ -147,7 +157,7 @@ class SearchAlgorithmContract:
         algorithm.tell(told, np.ones((len(told), 2)))
         assert len(algorithm.ask(10)) == 10
 
-    @pytest.mark.parametrize("num_objectives", [1, 3])
+    @pytest.mark.parametrize("num_objectives", [1, 3, 4])
     def test_any_number_of_objectives(self, make, num_objectives):
         toy = ToyProblem(MIXED_SPACE, num_objectives)
         algorithm = started(make, toy, NUM_LEARNED)

@@ -165,3 +165,21 @@ def test_a_killed_export_leaves_the_earlier_one(uninterrupted, tmp_path):
         process.kill()
     content = {p.name: p.read_bytes() for p in export.iterdir()}
     assert content == uninterrupted["export"]
+
+
+@pytest.mark.slow
+def test_two_processes_never_work_on_one_run(tmp_path):
+    folder = tmp_path / "run"
+    with subprocess.Popen(command(folder, 0), stdout=subprocess.DEVNULL, env=ENVIRONMENT) as first:
+        while not MOMENTS["train"](folder):
+            time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)
+        second = subprocess.run(
+            command(folder, 0), capture_output=True, text=True, check=False, env=ENVIRONMENT
+        )
+        first.send_signal(signal.SIGCONT)
+    assert first.returncode == 0
+    assert second.returncode == 2
+    assert second.stderr == (
+        f"nasbench: another process is working on '{folder}'; wait for it, or stop it first\n"
+    )

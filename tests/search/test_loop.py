@@ -4,7 +4,7 @@ an uninterrupted one."""
 import numpy as np
 import pytest
 
-from nasbench.errors import WorkError
+from nasbench.errors import MissingExtraError, WorkError
 from nasbench.objectives import Objective
 from nasbench.search import ALGORITHMS, SearchProblem
 from nasbench.search.loop import run_search
@@ -31,7 +31,20 @@ PROBLEM = SearchProblem(SPACE, OBJECTIVES)
 
 
 # Small enough that the algorithms have learned something before the budgets here are spent.
-OPTIONS = {"linas": {"num_initial": 8, "num_inner_evaluations": 500}, "nsga2": {"population": 8}}
+OPTIONS = {
+    "linas": {"num_initial": 8, "num_inner_evaluations": 500},
+    "weaknas": {"num_initial": 8, "pool_size": 500, "predictors": ["ridge"]},
+    "attentive_pareto": {"num_initial": 8},
+    "gp": {"num_initial": 24},
+    "local_search": {"num_initial": 8},
+} | {
+    name: {"population": 8}
+    for name in (
+        *("nsga2", "nsga3", "unsga3", "agemoea2", "smsemoa", "rvea", "moead", "spea2"),
+        *("optuna_nsga2", "regularized_evolution"),
+    )
+}
+NIGHTLY = ("agemoea2", "gp")  # numba compiles for seconds, a Gaussian process fits for seconds
 
 
 class Stopped(BaseException):
@@ -71,6 +84,20 @@ def search(store, bench, algorithm="random", num_trials=40, batch_size=8, **opti
     )
 
 
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.nightly if name in NIGHTLY else ())
+        for name in sorted(ALGORITHMS)
+    ]
+)
+def algorithm(request):
+    try:
+        ALGORITHMS[request.param](PROBLEM)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    return request.param
+
+
 @pytest.fixture
 def store():
     return TrialStore(None, SPACE, OBJECTIVES)
@@ -95,7 +122,6 @@ def test_a_trial_is_in_the_store_before_it_is_told(store):
     run_search(PROBLEM, Watching(PROBLEM), store, bench, num_trials=8, batch_size=4)
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 @pytest.mark.parametrize("stop_after", [0, 5, 8, 19, 31])
 def test_a_resumed_search_equals_an_uninterrupted_one(store, algorithm, stop_after):
     whole = search(TrialStore(None, SPACE, OBJECTIVES), Bench(), algorithm)
@@ -168,7 +194,6 @@ def test_an_exhausted_space_ends_the_search():
     assert len(trials) == 3
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_a_failed_trial_is_recorded_and_the_search_goes_on(store, algorithm):
     bench = Bench(fails=lambda architecture: architecture["block1.kernel"] == 3)
     trials = search(store, bench, algorithm, max_consecutive_failures=40)

@@ -1,1 +1,1 @@
-"""."""
+"""Training a supernet: strategies choose, the trainer trains, checkpoints keep."""

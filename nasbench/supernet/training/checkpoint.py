@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -56,7 +57,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> P
     for name, tensors in zip(
         _TENSOR_FILES, (checkpoint.weights, checkpoint.optimizer), strict=True
     ):
-        save_file({key: t.detach().contiguous() for key, t in tensors.items()}, partial / name)
+        plain = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
+        try:
+            save_file(plain, partial / name)
+        except SafetensorError as error:
+            raise OSError(f"cannot write '{partial / name}': {error}") from error
     state = {
         "epoch": checkpoint.epoch,
         "fingerprint": checkpoint.fingerprint,

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from nasbench.errors import RequestError
 from nasbench.registry import Registry
 from nasbench.space import Architecture, SearchSpace
 
@@ -69,6 +70,10 @@ class SinglePath:
 
     space: SearchSpace
     num_random: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_random < 1:
+            raise RequestError("single-path training needs training.num_random of at least 1")
 
     def assignments(self, rng: np.random.Generator) -> list[Assignment]:
         """`num_random` random ones."""

@@ -134,8 +134,8 @@ class _Training:
     def step(self, assignments: Sequence[Assignment], inputs: Tensor, targets_B: Tensor) -> float:
         """One optimizer step over all assignments; the loss of the first one.
 
-        The gradient is the sum of those of the single sub-networks. A loss that is not finite is
-        returned before any weight is updated.
+        The gradient is the sum of those of the single sub-networks. A loss that is not finite, or
+        NaN for a gradient that is not, is returned before any weight is updated.
         """
         self.optimizer.zero_grad(set_to_none=True)
         first_loss = math.nan
@@ -153,7 +153,10 @@ class _Training:
             if not torch.isfinite(loss):
                 return float(loss.detach())
             (assignment.weight * loss).backward()
-        nn.utils.clip_grad_norm_(self.supernet.parameters(), self.config.gradient_clip_norm)
+        limit = self.config.gradient_clip_norm
+        norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), limit)
+        if not torch.isfinite(norm):
+            return math.nan
         self.optimizer.step()
         return first_loss
 
