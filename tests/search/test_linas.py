@@ -19,6 +19,7 @@ def run(name, toy, num_trials, seed=0, **options):
     return algorithm
 
 
+@pytest.mark.slow
 def test_it_beats_random_search_and_nsga2_by_far():
     for seed in range(3):
         toy = ToyProblem(MOBILE_SPACE, seed=seed)

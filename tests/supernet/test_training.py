@@ -110,6 +110,7 @@ def test_a_step_sums_the_gradients_of_its_subnetworks(task, tmp_path):
         torch.testing.assert_close(found, expected[name], msg=name)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(task, tmp_path):
     _, history = train(task, tmp_path, CONFIG.model_copy(update={"batch_size": 64}))
     losses = [record["loss"] for record in history]
@@ -117,6 +118,7 @@ def test_training_lowers_the_loss(task, tmp_path):
     assert [record["epoch"] for record in history] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_resumed_training_ends_with_the_same_weights(task, tmp_path):
     whole, history = train(task, tmp_path / "whole")
 
@@ -131,6 +133,7 @@ def test_resumed_training_ends_with_the_same_weights(task, tmp_path):
     assert history == resumed_history
 
 
+@pytest.mark.slow
 def test_finished_training_is_not_repeated(task, tmp_path):
     first, _ = train(task, tmp_path)
     again, _ = train(task, tmp_path, on_epoch=lambda _: pytest.fail("trained again"))
