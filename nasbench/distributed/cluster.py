@@ -24,8 +24,6 @@ def connected(resources: ResourcesConfig) -> Iterator[None]:
     Raises:
         RequestError: if no cluster answers at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if resources.address is not None:
         check_address(resources.address)
     import ray
