@@ -181,6 +181,19 @@ class SupernetContract:
                     use(architecture)
         assert supernet.architecture == supernet.smallest
 
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_works_on_cuda(self, supernet: Supernet[Any]) -> None:
+        inputs = tuple(x.cuda() for x in supernet.example_inputs(2))
+        supernet.cuda().eval()
+        for architecture in (supernet.smallest, supernet.largest):
+            supernet.activate(architecture)
+            with torch.inference_mode():
+                expected = supernet(*inputs)
+                torch.testing.assert_close(supernet.extract(architecture)(*inputs), expected)
+            gradients(supernet, inputs)
+            supernet.eval()
+
     def test_gradients_reach_what_the_active_subnetwork_uses(self, supernet: Supernet[Any]) -> None:
         inputs = supernet.example_inputs(8)
         for architecture in (supernet.smallest, *random_architectures(supernet.space, 3)):
