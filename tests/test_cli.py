@@ -172,6 +172,13 @@ class TestBadInput:
         assert sentence in err
         assert content(finished) == before
 
+    @pytest.mark.parametrize("command", ["search", "report"])
+    def test_a_stage_of_a_run_that_was_never_trained(self, nasbench, tmp_path, command):
+        code, _, err = nasbench(command, TINY)
+        assert code == 2
+        assert "is not trained; run: nasbench train" in err
+        assert list(tmp_path.iterdir()) == []
+
     def test_unknown_arguments(self, nasbench):
         assert nasbench("run", TINY, "--fast")[0] == 2
         assert nasbench("runn")[0] == 2

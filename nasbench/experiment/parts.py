@@ -80,9 +80,10 @@ def load_trained(run: Run) -> tuple[Supernet[Any], Task]:
     return supernet, task
 
 
-def build_recipe(run: Run, *, with_latency: bool = False) -> EvaluatorRecipe:
+def build_recipe(
+    run: Run, supernet: Supernet[Any], task: Task, *, with_latency: bool = False
+) -> EvaluatorRecipe:
     """What a process needs to evaluate the run's trained sub-networks."""
-    supernet, task = load_trained(run)
     config = run.config
     return EvaluatorRecipe(
         supernet_settings=supernet.settings,

@@ -316,10 +316,10 @@ class Run:
 
     def extract(self, architecture_id: str) -> "nn.Module":
         """The sub-network of a completed trial, as a plain calibrated module in eval mode."""
-        from nasbench.experiment.parts import build_recipe
+        from nasbench.experiment.parts import build_recipe, load_trained
 
         trial = self.select(pick=architecture_id)
-        return build_recipe(self).build().extract(trial.architecture)
+        return build_recipe(self, *load_trained(self)).build().extract(trial.architecture)
 
     def __repr__(self) -> str:
         return f"Run('{self.folder}')"

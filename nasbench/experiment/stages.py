@@ -10,7 +10,7 @@ import torch
 from nasbench import plots
 from nasbench.distributed.cluster import connected
 from nasbench.distributed.pool import LocalPool, RayPool
-from nasbench.errors import WorkError
+from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
 from nasbench.experiment.parts import (
     build_algorithm,
@@ -67,7 +67,7 @@ def _num_trained_epochs(run: Run) -> int:
 def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     """Measure sub-networks until the budget is spent; finished trials of before are kept."""
     supernet, task = load_trained(run)
-    recipe = build_recipe(run, with_latency=needs_latency(run))
+    recipe = build_recipe(run, supernet, task, with_latency=needs_latency(run))
     with _pool(run, recipe) as evaluate:
         constraints = _resolved_constraints(run, supernet, evaluate)
         run.begin_search(
@@ -121,6 +121,8 @@ def _resolved_constraints(
     largest = counts_of(supernet, supernet.largest)
     if any(c.is_relative and c.metric not in largest for c in constraints):
         (trial,) = evaluate([Trial(number=0, architecture=supernet.largest)])
+        if trial.state is TrialState.FAILED:
+            raise WorkError(f"the largest sub-network cannot be measured: {trial.error}")
         largest = dict(trial.measurements)
     return [constraint.resolve(largest) for constraint in constraints]
 
@@ -131,7 +133,7 @@ def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     if not front:
         raise WorkError(f"no completed trial of '{run.folder}' respects the constraints")
     progress.start("report", len(front), 0)
-    evaluator = build_recipe(run).build()
+    evaluator = build_recipe(run, *load_trained(run)).build()
     tested = {}
     for trial in front:
         found = evaluator.evaluate(trial.architecture, "test").measurements
@@ -148,7 +150,7 @@ def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[st
     config = run.config.export
     trial = run.select(where, config.pick)
     progress.start("export", 1, 0)
-    evaluator = build_recipe(run).build()
+    evaluator = build_recipe(run, *load_trained(run)).build()
     module = evaluator.extract(trial.architecture)
     inputs = evaluator.task.splits["test"].inputs
     with torch.inference_mode():
@@ -188,8 +190,12 @@ def execute(run: Run, stages: Iterable[str] = STAGES, progress: Progress = SILEN
     """Do the given stages in order, leaving out what is done already.
 
     Raises:
-        RequestError: if another process works on the run.
+        RequestError: if another process works on the run, or it was never trained and shall
+            not be now.
     """
+    stages = tuple(stages)
+    if "train" not in stages and not run.is_done("train"):
+        raise RequestError(f"the supernet of '{run.folder}' is not trained; run: nasbench train")
     run.folder.mkdir(parents=True, exist_ok=True)
     with run.exclusive():
         run.create()
