@@ -14,11 +14,11 @@ help:  ## List the targets
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) --editable '.[onnx,dashboard]'
+	$(INSTALL) --editable '.[onnx,text,dashboard]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[onnx,dashboard,dev]'
+	$(INSTALL) --editable '.[onnx,text,dashboard,dev]'
 	touch $@
 
 demo: $(VENV)/.installed  ## Train, search, report and export on real digits, in two minutes

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -38,6 +38,8 @@ class TaskConfig(Section):
     name: str
     data_dir: Path | None = None
     """Folder of the public data files; the default is the environment's NASBENCH_DATA."""
+    options: dict[str, Any] = {}
+    """Passed to the task: augmentation, vocabulary, lengths; what there is depends on the task."""
 
 
 class SupernetConfig(Section):
@@ -46,32 +48,92 @@ class SupernetConfig(Section):
     family: str
     preset: str = "tiny"
     sharing: str = "slice"
+    options: dict[str, Any] = {}
+    """Replacements for settings of the preset (dropout, say); what there is depends on the
+    family, and what the data decides cannot be replaced."""
+
+
+class DistillationConfig(Section):
+    """How a sub-network learns from another's predictions; which ones do, the strategy says."""
+
+    loss: Literal["soft_targets", "alpha_divergence"] = "soft_targets"
+    """Cross-entropy to the teacher's probabilities, or AlphaNet's adaptive divergence."""
+    temperature: PositiveFloat = 1.0
+    """Divides the logits of both; the loss is multiplied by its square."""
+    feature_weight: NonNegativeFloat = 0.0
+    """Weight of the mean squared difference of the last features, beside the predictions' loss."""
 
 
 class TrainingConfig(Section):
     """How the supernet is trained; see `nasbench.supernet.training`."""
 
     strategy: str = "sandwich"
-    num_random: NonNegativeInt = 2
-    """Random sub-networks per step beside the largest and the smallest (sandwich rule)."""
+    options: dict[str, Any] = {}
+    """Passed to the strategy."""
+    distillation: DistillationConfig = DistillationConfig()
     epochs: PositiveInt = 40
     batch_size: PositiveInt = 64
+    """Samples of an optimizer step, over all workers and accumulated pieces."""
+    accumulation_steps: PositiveInt = 1
+    """Pieces that each worker computes its part of a batch in, one after the other."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Adam is without decoupled weight decay; SGD has Nesterov momentum of 0.9."""
     learning_rate: PositiveFloat = 3e-3
-    weight_decay: NonNegativeFloat = 0.01
+    schedule: Literal["cosine", "linear", "exponential", "constant"] = "cosine"
+    """After the warm-up: to zero as a cosine or a line, to a constant 5 % of the rate (BigNAS) or
+    not at all."""
     warmup_epochs: NonNegativeFloat = 2
+    weight_decay: NonNegativeFloat = 0.01
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    gradient_clip_norm: PositiveFloat = 5.0
-    checkpoint_every: PositiveInt = 5
-    """Epochs between checkpoints."""
+    gradient_clip_norm: PositiveFloat | None = 5.0
+    gradient_clip_value: PositiveFloat | None = None
+    averaging_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay per step of an exponential moving average of the weights, which is then what is
+    searched; None searches the weights themselves."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of matrix products and convolutions (autocast); float16 needs a GPU."""
+    channels_last: bool = False
+    """The memory format of images and convolutions, which some GPUs prefer."""
+    deterministic: bool = False
+    """Refuse operations whose result depends on timing; on the CPU there are none."""
+    device: str = "auto"
+    """A torch device such as cpu or cuda:1; auto takes a GPU where there is one."""
     num_threads: PositiveInt | None = None
     """Torch threads; None takes all cores, and the weights then depend, to rounding, on how many
     there are."""
+    num_workers: PositiveInt = 1
+    """Processes on Ray that share each batch; 1 trains in the calling process."""
+    checkpoint_every: PositiveFloat = 5
+    """Epochs between checkpoints; 0.1 is a tenth of an epoch."""
+    keep_checkpoints: PositiveInt = 2
+    monitor_every: NonNegativeFloat = 10
+    """Epochs between looks at the largest, the smallest and a random sub-network; 0 for none."""
+    monitor_samples: PositiveInt = 1000
+    """Validation samples of such a look."""
 
     @model_validator(mode="after")
-    def _warmup_ends_before_training(self) -> Self:
+    def _pieces_fit(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs} leaves nothing of {self.epochs}")
+        pieces = self.num_workers * self.accumulation_steps
+        if self.batch_size % pieces:
+            raise ValueError(
+                f"batch_size={self.batch_size} cannot be shared equally by num_workers="
+                f"{self.num_workers} times accumulation_steps={self.accumulation_steps}"
+            )
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide, but for rounding, which weights training ends with."""
+        elsewhere = {
+            "device",
+            "num_workers",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "monitor_every",
+            "monitor_samples",
+        }
+        return self.model_dump(mode="json", exclude=elsewhere)
 
 
 class EvaluationConfig(Section):
@@ -157,6 +219,7 @@ class RunConfig(Section):
         """The settings that decide what a run finds; two runs that differ here are different."""
         found = self.model_dump(mode="json", exclude={"name", "resources", "export"})
         del found["task"]["data_dir"]
+        found["training"] = self.training.identity()
         del found["search"]["num_trials"]  # raising it carries the search on
         return found
 

@@ -62,7 +62,7 @@ class Evaluator:
         self._config = config
         self._calibration = task.calibration_batches(config.calibration_samples, config.batch_size)
         self._engine = ENGINES[engine]() if engine else None
-        self._example_inputs = (task.splits["train"].inputs[:latency_batch_size],)
+        self._example_inputs = task.example_inputs(latency_batch_size)
 
     def extract(self, architecture: Architecture) -> nn.Module:
         """The calibrated sub-network as a plain module in eval mode; it stays the active one."""

@@ -52,6 +52,8 @@ METRICS: dict[str, Metric] = {
         Metric("top1_accuracy", "fraction", "maximize", "top-1 accuracy"),
         Metric("top1_error", "fraction", "minimize", "top-1 error"),
         Metric("cross_entropy", "nats", "minimize", "cross-entropy"),
+        Metric("perplexity", "per token", "minimize", "perplexity"),
+        Metric("bleu", "BLEU", "maximize", "sacreBLEU"),
         Metric("latency_ms", "ms", "minimize", "median latency"),
         Metric("latency_p10_ms", "ms", "minimize", "10th percentile of latency"),
         Metric("latency_p90_ms", "ms", "minimize", "90th percentile of latency"),

@@ -427,6 +427,16 @@ class SearchSpace:
             genomes[:, position] = np.searchsorted(thresholds, uniform[:, position], side="right")
         return self.canonical_genomes(genomes)
 
+    def sample_choices(self, count: int, rng: np.random.Generator) -> Genomes:
+        """Canonical genomes of shape (count, D), every choice of a dimension as likely as others.
+
+        Not uniform over architectures, and on purpose: where a depth decides how many dimensions
+        are active, nearly all architectures have the largest depth (in Once-for-all's space six
+        in ten have it in every stage), so a uniform sample says next to nothing about small
+        networks.
+        """
+        return self.canonical_genomes(rng.integers(0, self.num_choices, size=(count, len(self))))
+
     @cached_property
     def _thresholds(self) -> list[NDArray[np.float64]]:
         """Per dimension: where a uniform number in [0, 1) passes from each choice to the next."""

@@ -139,13 +139,13 @@ class TestBadInput:
     @pytest.mark.slow
     def test_a_damaged_checkpoint(self, nasbench, tmp_path):
         nasbench("train", TINY, "--out", "run")
-        damaged = tmp_path / "run/supernet/checkpoints/epoch-0003/weights.safetensors"
+        damaged = tmp_path / "run/supernet/checkpoints/step-0000012/weights.safetensors"
         damaged.write_bytes(damaged.read_bytes()[:-1])
         before = content(tmp_path)
         code, _, err = nasbench("search", "run")
         assert code == 2
-        assert "epoch-0003/weights.safetensors' is damaged" in err
-        assert "epoch-0002" in err
+        assert "step-0000012/weights.safetensors' is damaged" in err
+        assert "step-0000008" in err
         assert content(tmp_path) == before
 
     @pytest.mark.slow
@@ -359,7 +359,7 @@ class TestMending:
         assert after[run / "pareto.csv"] == before[run / "pareto.csv"]
 
     def test_the_advice_on_a_damaged_checkpoint_works(self, nasbench, run):
-        weights = run / "supernet/checkpoints/epoch-0003/weights.safetensors"
+        weights = run / "supernet/checkpoints/step-0000012/weights.safetensors"
         good = weights.read_bytes()
         weights.write_bytes(b"")
         (run / "pareto.csv").unlink()

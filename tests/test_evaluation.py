@@ -35,7 +35,7 @@ def test_the_extracted_network_is_what_was_measured(evaluator, task, architectur
     assert measured["top1_accuracy"] == again["top1_accuracy"]
     assert measured["cross_entropy"] == pytest.approx(again["cross_entropy"], rel=1e-5)
     assert measured["num_parameters"] == count_parameters(module)
-    assert measured["num_macs"] == count_macs(module, (task.splits["test"].inputs[:1],))
+    assert measured["num_macs"] == count_macs(module, task.example_inputs(1))
 
 
 def test_a_measurement_does_not_depend_on_what_was_measured_before(evaluator, architecture):
@@ -47,7 +47,7 @@ def test_a_measurement_does_not_depend_on_what_was_measured_before(evaluator, ar
 
 def test_statistics_come_from_training_data(task, architecture, evaluator):
     expected = evaluator.evaluate(architecture).measurements
-    calibration = task.splits["train"].inputs[:128]
+    (calibration,) = task.example_inputs(128)
     assert all(
         torch.equal(a, b) for a, b in zip(evaluator._calibration, [calibration], strict=True)
     )

@@ -45,12 +45,27 @@ DOORS = {  # heavy package -> the files and folders that may import it
     "onnxscript": ("export/", "hardware/"),
     "onnxruntime": ("export/", "hardware/"),
     "executorch": ("export/", "hardware/"),
+    "tokenizers": ("tasks/text.py",),
+    "sacrebleu": ("tasks/multi30k.py",),
+    "PIL": ("tasks/image_folder.py",),
 }
 
 WITHOUT_TORCH = set().union(*LAYERS[:3], {"trials", "store", "predictors", "search", FACADE})
 WITH_TORCH_NEVERTHELESS = {"predictors/neural.py"}
 
-HEAVY = ("torch", "ray", "matplotlib", "optuna", "pymoo", "pandas", "sklearn", "lightgbm")
+HEAVY = (
+    "torch",
+    "ray",
+    "matplotlib",
+    "optuna",
+    "pymoo",
+    "pandas",
+    "sklearn",
+    "lightgbm",
+    "tokenizers",
+    "sacrebleu",
+    "PIL",
+)
 
 
 def imported_names(path: Path, package: Path) -> Iterator[tuple[int, str]]:
@@ -215,6 +230,9 @@ def test_what_the_picture_allows_passes(package):
         ("evaluation.py", "import onnxruntime", "onnxruntime is imported only in export/, hardw"),
         ("supernet/base.py", "import onnx", "onnx is imported only in export/, hardware/"),
         ("cost.py", "import executorch.exir", "executorch is imported only in export/, hardware"),
+        ("tasks/sst2.py", "import tokenizers", "tokenizers is imported only in tasks/text.py"),
+        ("tasks/text.py", "import sacrebleu", "sacrebleu is imported only in tasks/multi30k.py"),
+        ("plots.py", "from PIL import Image", "PIL is imported only in tasks/image_folder.py"),
         ("predictors/ridge.py", "import torch", "predictors imports torch and must run without"),
         ("search/linas.py", "from torch.nn import Linear", "search imports torch and must run wit"),
         ("store.py", "import torch", "store imports torch and must run without it"),

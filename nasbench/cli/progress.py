@@ -11,6 +11,7 @@ from rich.console import Console
 from nasbench.experiment.progress import Progress
 
 _LINE_EVERY_S = 5.0
+_LINE_EVERY_SHARE = 0.02  # of the time so far: long work prints about fifty lines for each tenfold
 
 
 @contextmanager
@@ -24,6 +25,7 @@ def shown_progress() -> Iterator[Progress]:
         bars.BarColumn(bar_width=28),
         bars.MofNCompleteColumn(),
         bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(elapsed_when_finished=False),
         bars.TextColumn("{task.fields[text]}", style="dim", markup=False),
     )
     with bars.Progress(*columns, console=Console()) as display:
@@ -51,17 +53,30 @@ class PlainLines:
 
     def __init__(self) -> None:
         self._stage, self._total, self._done, self._last = "", 0, 0, 0.0
+        self._started, self._done_before = 0.0, 0
 
     def start(self, stage: str, total: int, done: int) -> None:
         """Print how much there is to do."""
         self._stage, self._total, self._done = stage, total, done
-        self._last = time.monotonic()
+        self._last = self._started = time.monotonic()
+        self._done_before = done
         print(f"{stage}: {done} of {total} done before" if done else f"{stage}: {total} to do")
 
     def advance(self, text: str) -> None:
         """Print where things are, if the last line is long ago or this is the end."""
         self._done += 1
         now = time.monotonic()
-        if self._done == self._total or now - self._last >= _LINE_EVERY_S:
-            print(f"{self._stage}: {self._done} of {self._total}, {text}", flush=True)
+        elapsed = now - self._started
+        pause = max(_LINE_EVERY_S, _LINE_EVERY_SHARE * elapsed)
+        if self._done == self._total or now - self._last >= pause:
+            print(f"{self._stage}: {self._done} of {self._total}, {text}{self._left(elapsed)}")
+            sys.stdout.flush()
             self._last = now
+
+    def _left(self, elapsed: float) -> str:
+        """How long the rest takes at the pace so far; nothing where that is under a minute."""
+        left = elapsed / (self._done - self._done_before) * (self._total - self._done)
+        if left < 60:
+            return ""
+        hours, minutes = divmod(round(left / 60), 60)
+        return f" (about {f'{hours} h ' if hours else ''}{minutes} min left)"

@@ -16,10 +16,13 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 @contextmanager
-def connected(resources: ResourcesConfig) -> Iterator[None]:
+def connected(resources: ResourcesConfig, num_workers: int | None = None) -> Iterator[None]:
     """Ray for the duration of the block.
 
     Without an address, Ray starts here with enough CPUs for the workers and one latency slot.
+
+    Args:
+        num_workers: how many workers there will be; None says `resources.workers`.
 
     Raises:
         RequestError: if no cluster answers at the address.
@@ -28,11 +31,12 @@ def connected(resources: ResourcesConfig) -> Iterator[None]:
         check_address(resources.address)
     import ray
 
+    workers = resources.workers if num_workers is None else num_workers
     try:
         if resources.address is None:
             ray.init(
                 address="local",  # without it, Ray joins a cluster that happens to run here
-                num_cpus=max(os.cpu_count() or 1, resources.workers * resources.cpus_per_worker),
+                num_cpus=max(os.cpu_count() or 1, workers * resources.cpus_per_worker),
                 resources={LATENCY_SLOT: 1},
                 include_dashboard=False,
                 log_to_driver=False,

@@ -23,7 +23,8 @@ from nasbench.search import ALGORITHMS
 from nasbench.supernet import SUPERNETS
 from nasbench.supernet.training.checkpoint import load_latest
 from nasbench.supernet.training.strategies import STRATEGIES
-from nasbench.tasks import TASKS
+from nasbench.supernet.training.trainer import check_training, training_device
+from nasbench.tasks import TASKS, Task
 
 
 def check(run: Run) -> None:
@@ -33,7 +34,6 @@ def check(run: Run) -> None:
         RequestError: the first thing that is wrong, in one sentence.
     """
     config = run.config
-    _check_metrics(run)
     for registry, name in (
         (TASKS, config.task.name),
         (SUPERNETS, config.supernet.family),
@@ -50,14 +50,14 @@ def check(run: Run) -> None:
     for target in config.export.targets:
         EXPORTERS[target]()
     task = build_task(config)
+    _check_metrics(run, task)
     if config.latency.batch_size > len(task.splits["train"]):
         raise RequestError(
             f"latency.batch_size={config.latency.batch_size} exceeds the "
             f"{len(task.splits['train'])} training samples that it is taken from"
         )
-    next(task.training_batches(config.training.batch_size, seed=0, epoch=0))
     supernet = build_supernet(config, task)
-    STRATEGIES[config.training.strategy](supernet.space, config.training.num_random)
+    check_training(supernet, task, config.training, training_device(config.training))
     smallest = counts_of(supernet, supernet.smallest)
     largest = counts_of(supernet, supernet.largest)
     for constraint in run.constraints:
@@ -67,10 +67,9 @@ def check(run: Run) -> None:
     build_algorithm(run, build_problem(run, supernet, known))
 
 
-def _check_metrics(run: Run) -> None:
+def _check_metrics(run: Run, task: Task) -> None:
     """What is to be optimized must be something that an evaluation measures."""
-    measured = ("top1_accuracy", "top1_error", "cross_entropy", "num_parameters", "num_macs")
-    possible = (*measured, *LATENCY_METRICS)
+    possible = (*task.metrics, "num_parameters", "num_macs", *LATENCY_METRICS)
     for name in [o.metric for o in run.objectives] + [c.metric for c in run.constraints]:
         if name not in possible:
             raise RequestError(f"'{name}' is not measured; possible: {', '.join(possible)}")

@@ -26,25 +26,55 @@ LATENCY_METRICS = ("latency_ms", "latency_p10_ms", "latency_p90_ms")
 
 
 def build_task(config: RunConfig) -> Task:
-    """The task, from `task.data_dir` or the environment's NASBENCH_DATA."""
+    """The task, from `task.data_dir` or the environment's NASBENCH_DATA.
+
+    Raises:
+        RequestError: for data that is missing or wrong, or an option that the task does not know.
+    """
     data_dir = config.task.data_dir or os.environ.get("NASBENCH_DATA")
-    return TASKS[config.task.name](Path(data_dir) if data_dir else None)
+    builder = TASKS[config.task.name]
+    try:
+        return builder(Path(data_dir) if data_dir else None, **config.task.options)
+    except TypeError as error:
+        raise RequestError(f"task.options do not fit '{config.task.name}': {error}") from error
 
 
 def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
-    """The supernet with fresh weights, for the task's inputs and classes."""
-    return SUPERNETS[config.supernet.family].build(
+    """The supernet with fresh weights, for the task's inputs and outputs.
+
+    Raises:
+        RequestError: if the family is for other data than the task's, or an option is unknown.
+    """
+    name, from_data = config.supernet.family, task.network_settings
+    family = SUPERNETS[name]
+    if not set(from_data) <= set(family.settings):
+        fitting = [n for n in SUPERNETS if set(from_data) <= set(SUPERNETS[n].settings)]
+        raise RequestError(
+            f"the family '{name}' is not for data such as that of task '{task.name}', which "
+            f"decides {', '.join(from_data)}; possible: {', '.join(fitting) or 'none'}"
+        )
+    decided = sorted(set(config.supernet.options) & set(from_data))
+    if decided:
+        raise RequestError(f"supernet.options cannot set {decided[0]}, which the data decides")
+    return family.build(
         preset=config.supernet.preset,
         sharing=config.supernet.sharing,
         seed=config.seed,
-        **task.network_settings,
+        **config.supernet.options,
+        **from_data,
     )
 
 
 def training_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -> str:
     """Of everything that the trained weights depend on."""
     return _digest(
-        [config.seed, supernet.fingerprint, task.digests(), config.training.model_dump(mode="json")]
+        [
+            config.seed,
+            supernet.fingerprint,
+            task.digests(),
+            config.task.options,
+            config.training.identity(),
+        ]
     )
 
 
@@ -74,9 +104,9 @@ def load_trained(run: Run) -> tuple[Supernet[Any], Task]:
     supernet = build_supernet(run.config, task)
     fingerprint = training_fingerprint(run.config, supernet, task)
     checkpoint = load_latest(run.checkpoints, fingerprint)
-    if checkpoint is None or checkpoint.epoch < run.config.training.epochs:
+    if checkpoint is None or not checkpoint.is_final:
         raise WorkError(f"the supernet of '{run.folder}' is not trained yet; run: nasbench train")
-    supernet.load_weights(checkpoint.weights)
+    supernet.load_weights(checkpoint.trained_weights)
     return supernet, task
 
 

@@ -1,6 +1,6 @@
 """The table of a search: every completed trial, the front first, with its test results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -8,16 +8,16 @@ from nasbench.experiment.run import Run
 from nasbench.objectives import METRICS, losses_of
 from nasbench.pareto import non_domination_ranks
 
-TESTED_METRICS = ("top1_accuracy", "top1_error", "cross_entropy")
-"""Metrics that depend on the split; the others are properties of the network."""
 
-
-def write_pareto_csv(run: Run, tested: Mapping[int, Mapping[str, float]]) -> None:
+def write_pareto_csv(
+    run: Run, tested: Mapping[int, Mapping[str, float]], metrics: Sequence[str]
+) -> None:
     """Write `pareto.csv`: rank 1 is the front, and only it has test results.
 
     Args:
         run: its feasible completed trials are the rows.
         tested: trial number -> metrics on test data.
+        metrics: those that depend on the split; the others are properties of the network.
     """
     trials = run.completed
     ranks = non_domination_ranks(losses_of(run.objectives, [t.measurements for t in trials]))
@@ -25,15 +25,15 @@ def write_pareto_csv(run: Run, tested: Mapping[int, Mapping[str, float]]) -> Non
     for rank, trial in zip(ranks.tolist(), trials, strict=True):
         row = {"rank": rank, "architecture_id": trial.architecture.id, "trial": trial.number}
         for name, value in trial.measurements.items():
-            prefix = "validation_" if name in TESTED_METRICS else ""
+            prefix = "validation_" if name in metrics else ""
             row[prefix + METRICS[name].header] = value
-            if name in TESTED_METRICS:
+            if name in metrics:
                 found = tested.get(trial.number, {})
                 row["test_" + METRICS[name].header] = found.get(name)
         rows.append({**row, **trial.architecture})
     frame = pd.DataFrame(rows)
     first, *_ = run.objectives
-    prefix = "validation_" if first.metric in TESTED_METRICS else ""
+    prefix = "validation_" if first.metric in metrics else ""
     best_first = first.direction == "minimize"
     frame = frame.sort_values(
         ["rank", prefix + METRICS[first.metric].header], ascending=[True, best_first]

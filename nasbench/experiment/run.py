@@ -156,7 +156,7 @@ class Run:
     def _left_by(self, stage: str, done: Mapping[str, Any]) -> list[str]:
         """What a finished stage left in the folder; somebody may have deleted it since."""
         if stage == "train":
-            return [f"supernet/checkpoints/epoch-{self.config.training.epochs:04d}"]
+            return [f"supernet/checkpoints/{done.get('checkpoint')}"]
         if stage == "search":
             return ["study.db"]
         if stage == "report":

@@ -9,6 +9,7 @@ import torch
 
 from nasbench import plots
 from nasbench.distributed.cluster import connected
+from nasbench.distributed.data_parallel import TrainingRecipe, train_on_ray
 from nasbench.distributed.pool import LocalPool, RayPool
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
@@ -32,9 +33,11 @@ from nasbench.export.manifest import export_subnetwork
 from nasbench.objectives import Constraint
 from nasbench.search.loop import Evaluate, run_search
 from nasbench.supernet.base import Supernet
-from nasbench.supernet.training.checkpoint import checkpoint_folder
-from nasbench.supernet.training.trainer import EpochRecord, train_supernet
+from nasbench.supernet.training.checkpoint import checkpoint_folder, latest_step
+from nasbench.supernet.training.trainer import StepReport
 from nasbench.trials import Trial, TrialState
+
+_NUM_VERIFIED = 512  # test samples on which an exported file is compared with the supernet
 
 
 def train(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
@@ -42,26 +45,41 @@ def train(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     config = run.config
     task = build_task(config)
     supernet = build_supernet(config, task)
-    progress.start("train", config.training.epochs, _num_trained_epochs(run))
+    num_steps = config.training.epochs * task.num_batches(config.training.batch_size)
+    progress.start("train", num_steps, latest_step(run.checkpoints))
 
-    def show(record: EpochRecord) -> None:
-        progress.advance(f"loss of the largest sub-network {record['loss']:.3f}")
+    def show(report: StepReport) -> None:
+        progress.advance(_described_step(report, config.training.epochs, task.metrics[0]))
 
-    history = train_supernet(
-        supernet,
-        task,
-        config.training,
+    recipe = TrainingRecipe(
+        supernet_settings=supernet.settings,
+        task=task,
+        config=config.training,
         seed=config.seed,
-        folder=run.checkpoints,
+        folder=run.checkpoints.absolute(),
         fingerprint=training_fingerprint(config, supernet, task),
-        on_epoch=show,
+        log_folder=run.checkpoints.absolute().with_name("log"),
     )
-    return {"data": task.digests(), "final_loss": history[-1]["loss"]}
+    num_workers = config.training.num_workers
+    if num_workers == 1:
+        history = recipe.train(show)
+    else:
+        with connected(config.resources, num_workers):
+            history = train_on_ray(recipe, config.resources, show)
+    return {
+        "data": task.digests(),
+        "final_loss": history[-1]["loss"],
+        "checkpoint": checkpoint_folder(run.checkpoints, num_steps).name,
+    }
 
 
-def _num_trained_epochs(run: Run) -> int:
-    epochs = range(run.config.training.epochs, 0, -1)
-    return next((e for e in epochs if checkpoint_folder(run.checkpoints, e).exists()), 0)
+def _described_step(report: StepReport, num_epochs: int, metric: str) -> str:
+    """Epoch, loss, and what was last measured of the largest, the smallest and a random one."""
+    text = f"epoch {report.epoch} of {num_epochs}, loss {report.loss:.3f}"
+    if not report.looks:
+        return text
+    looks = ", ".join(f"{name} {found[metric]:.4g}" for name, found in report.looks.items())
+    return f"{text}; {metric}: {looks}"
 
 
 def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
@@ -138,8 +156,9 @@ def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     for trial in front:
         found = evaluator.evaluate(trial.architecture, "test").measurements
         tested[trial.number] = found
-        progress.advance(f"test accuracy {found['top1_accuracy']:.4f}")
-    write_pareto_csv(run, tested)
+        metric = evaluator.task.metrics[0]
+        progress.advance(f"test {metric} {found[metric]:.4g}")
+    write_pareto_csv(run, tested, evaluator.task.metrics)
     if len(run.objectives) == 2:
         plots.save(plots.plot_pareto_front(run), run.folder / "pareto.png")
     return {"num_front": len(front)}
@@ -152,7 +171,14 @@ def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[st
     progress.start("export", 1, 0)
     evaluator = build_recipe(run, *load_trained(run)).build()
     module = evaluator.extract(trial.architecture)
-    inputs = evaluator.task.splits["test"].inputs
+    num_verified = min(_NUM_VERIFIED, len(evaluator.task.splits["test"]))
+    batch = evaluator.task.load("test", torch.arange(num_verified))
+    if len(batch.inputs) != 1:
+        raise RequestError(
+            f"a network of {len(batch.inputs)} inputs, such as one for task "
+            f"'{run.config.task.name}', cannot be exported yet"
+        )
+    (inputs,) = batch.inputs
     with torch.inference_mode():
         expected = evaluator.supernet(inputs)
     tested = evaluator.task.evaluate(module, "test", run.config.evaluation.batch_size)

@@ -6,7 +6,7 @@ from nasbench.errors import RequestError
 from nasbench.search.base import SearchAlgorithm
 from nasbench.search.problem import SearchProblem
 from nasbench.search.selection import Rows, best_rows
-from nasbench.search.variation import Variation, sample_choices
+from nasbench.search.variation import Variation
 from nasbench.space import Genomes
 
 _CHILDREN_PER_PROPOSAL = 4  # some are known already
@@ -51,7 +51,7 @@ class AttentivePareto(SearchAlgorithm):
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
         space = self.problem.space
         if len(self.genomes) < self._num_initial:
-            return sample_choices(space, count, rng)
+            return space.sample_choices(count, rng)
         parents = self.genomes[self._parent_rows()]
         num_each = _CHILDREN_PER_PROPOSAL * count // 2
         first, second, mutated = parents[rng.integers(0, len(parents), size=(3, num_each))]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nasbench.errors import RequestError
 from nasbench.search.problem import CountedMetrics, Floats, SearchProblem, genome_keys
-from nasbench.search.variation import Variation, sample_choices
+from nasbench.search.variation import Variation
 from nasbench.space import Architecture, Genomes
 
 __all__ = ["SearchAlgorithm", "SearchProblem"]
@@ -151,7 +151,7 @@ class SearchAlgorithm(ABC):
         num_random = max(batch.count, _MIN_CANDIDATES)
         return np.concatenate(
             [
-                sample_choices(self.problem.space, num_random, rng),
+                self.problem.space.sample_choices(num_random, rng),
                 Variation(self.problem.space).mutate(batch.least_infeasible(), rng),
             ]
         )

@@ -34,7 +34,7 @@ from pymoo.util.ref_dirs import get_reference_directions
 from nasbench.errors import MissingExtraError, RequestError
 from nasbench.search.base import SearchAlgorithm
 from nasbench.search.problem import Floats, SearchProblem
-from nasbench.search.variation import Variation, sample_choices
+from nasbench.search.variation import Variation
 from nasbench.space import Architecture, Genomes
 
 _CHILDREN_PER_PROPOSAL = 4  # some are known already
@@ -90,7 +90,7 @@ class PymooAlgorithm(SearchAlgorithm):
 
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
         if not self._evolution.is_initialized:
-            return sample_choices(self.problem.space, count, rng)
+            return self.problem.space.sample_choices(count, rng)
         self._evolution.random_state = rng
         self._evolution.n_offsprings = _CHILDREN_PER_PROPOSAL * count
         with _contained():

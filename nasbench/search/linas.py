@@ -13,7 +13,6 @@ from nasbench.search.inner_search import Candidates, evolve_candidates
 from nasbench.search.problem import SearchProblem, genome_keys
 from nasbench.search.selection import best_rows, diverse_rows
 from nasbench.search.surrogate import Surrogate
-from nasbench.search.variation import sample_choices
 from nasbench.space import Genomes
 
 _NUM_MEASURED_STARTS = 50
@@ -62,7 +61,7 @@ class LINAS(SearchAlgorithm):
 
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
         if len(self.genomes) < self._num_initial:
-            return sample_choices(self.problem.space, count, rng)
+            return self.problem.space.sample_choices(count, rng)
         if self._surrogate.num_samples < len(self.genomes):
             self._surrogate.fit(self.genomes, self.losses, self.violations)
         found = self._search_inside(rng)
@@ -77,7 +76,7 @@ class LINAS(SearchAlgorithm):
         if space.size <= self._num_inner_evaluations:
             return Candidates.scored(self.every_genome, self._surrogate.score)
         measured = self.genomes[best_rows(self.losses, self.violations, _NUM_MEASURED_STARTS)]
-        start = np.concatenate([measured, sample_choices(space, _NUM_RANDOM_STARTS, rng)])
+        start = np.concatenate([measured, space.sample_choices(_NUM_RANDOM_STARTS, rng)])
         return evolve_candidates(
             space, self._surrogate.score, start, self._num_inner_evaluations, rng
         )

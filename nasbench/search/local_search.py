@@ -8,7 +8,6 @@ from nasbench.errors import RequestError
 from nasbench.search.base import SearchAlgorithm
 from nasbench.search.problem import SearchProblem, genome_keys
 from nasbench.search.selection import feasible_first_ranks
-from nasbench.search.variation import sample_choices
 from nasbench.space import Genomes
 
 
@@ -35,7 +34,7 @@ class LocalSearch(SearchAlgorithm):
 
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
         if len(self.genomes) < self._num_initial:
-            return sample_choices(self.problem.space, count, rng)
+            return self.problem.space.sample_choices(count, rng)
         ranks = feasible_first_ranks(self.losses, self.violations)
         found: list[Genomes] = []
         for rank in range(1, ranks.max() + 1):

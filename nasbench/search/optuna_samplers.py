@@ -22,7 +22,6 @@ from nasbench.errors import RequestError
 from nasbench.search.base import SearchAlgorithm
 from nasbench.search.problem import SearchProblem, genome_keys
 from nasbench.search.selection import best_rows
-from nasbench.search.variation import sample_choices
 from nasbench.space import ElasticDimension, Genomes
 
 
@@ -239,7 +238,7 @@ class GP(OptunaAlgorithm):
 
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
         if len(self.genomes) < self._num_initial or self.problem.space.size == 1:
-            return sample_choices(self.problem.space, count, rng)
+            return self.problem.space.sample_choices(count, rng)
         return super()._propose(count, rng)
 
     def _learn(self) -> None:

@@ -3,7 +3,6 @@
 import numpy as np
 
 from nasbench.search.base import SearchAlgorithm
-from nasbench.search.variation import sample_choices
 from nasbench.space import Genomes
 
 
@@ -11,4 +10,4 @@ class RandomSearch(SearchAlgorithm):
     """Every choice as likely as the others, without learning anything."""
 
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
-        return sample_choices(self.problem.space, count, rng)
+        return self.problem.space.sample_choices(count, rng)

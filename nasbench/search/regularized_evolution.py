@@ -6,7 +6,7 @@ from nasbench.errors import RequestError
 from nasbench.search.base import SearchAlgorithm
 from nasbench.search.problem import SearchProblem
 from nasbench.search.selection import feasible_first_ranks
-from nasbench.search.variation import Variation, sample_choices
+from nasbench.search.variation import Variation
 from nasbench.space import Genomes
 
 _CHILDREN_PER_PROPOSAL = 4  # some are known already
@@ -43,7 +43,7 @@ class RegularizedEvolution(SearchAlgorithm):
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
         space = self.problem.space
         if len(self.genomes) < self._population:
-            return sample_choices(space, count, rng)
+            return space.sample_choices(count, rng)
         num_children = _CHILDREN_PER_PROPOSAL * count
         oldest = len(self.genomes) - self._population
         samples = rng.integers(oldest, len(self.genomes), size=(num_children, self._sample_size))

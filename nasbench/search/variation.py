@@ -14,17 +14,6 @@ from numpy.typing import NDArray
 from nasbench.space import Genomes, SearchSpace
 
 
-def sample_choices(space: SearchSpace, count: int, rng: np.random.Generator) -> Genomes:
-    """Canonical genomes of shape (count, D), every choice of a dimension as likely as the others.
-
-    Not uniform over architectures, and on purpose: where a depth decides how many dimensions
-    are active, nearly all architectures have the largest depth (in Once-for-all's space six in
-    ten have it in every stage), so a uniform sample says next to nothing about small networks.
-    """
-    drawn = rng.integers(0, space.num_choices, size=(count, len(space)))
-    return space.canonical_genomes(drawn)
-
-
 class Variation:
     """Mutation and crossover in one space. Genomes in and out are canonical."""
 

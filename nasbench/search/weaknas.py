@@ -11,7 +11,7 @@ from nasbench.search.inner_search import Candidates
 from nasbench.search.problem import Floats, SearchProblem, genome_keys
 from nasbench.search.selection import best_rows
 from nasbench.search.surrogate import Surrogate
-from nasbench.search.variation import Variation, sample_choices
+from nasbench.search.variation import Variation
 from nasbench.space import Genomes
 
 _NUM_PARENTS = 50  # measured trials whose mutations join the pool
@@ -68,7 +68,7 @@ class WeakNAS(SearchAlgorithm):
         self._ensemble = [Surrogate(problem, self.counted, name, seed) for name in predictors]
 
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
-        random = sample_choices(self.problem.space, count, rng)
+        random = self.problem.space.sample_choices(count, rng)
         if len(self.genomes) < self._num_initial:
             return random
         for member in self._ensemble:
@@ -90,7 +90,7 @@ class WeakNAS(SearchAlgorithm):
             parents = self.genomes[rng.choice(best, self._pool_size // 2)]
             num_random = self._pool_size - len(parents)
             mutated = Variation(space).mutate(parents, rng)
-            pool = np.concatenate([sample_choices(space, num_random, rng), mutated])
+            pool = np.concatenate([space.sample_choices(num_random, rng), mutated])
             pool = np.unique(pool, axis=0)
         is_new = [not self.is_known(key) for key in genome_keys(pool)]
         return pool[np.flatnonzero(is_new)]

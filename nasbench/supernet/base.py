@@ -7,7 +7,7 @@ of them, which can be made active in place, extracted as an independent module, 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nasbench.errors import RequestError, unknown_name
 from nasbench.space import Architecture, Choice, SearchSpace
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts
 from nasbench.supernet.sharing import WeightSharing, weight_sharing
 
@@ -61,6 +62,25 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
     def example_inputs(self, batch_size: int = 1) -> tuple[Tensor, ...]:
         """Inputs of the shape and type that `forward` takes; the same at every call."""
 
+    # -- what a family may say, for training strategies that ask for it ------------------------
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The module whose input are the last features, which distillation can compare.
+
+        Raises:
+            RequestError: if the family names none.
+        """
+        raise self._names_no("layer of last features, which feature distillation compares")
+
+    def residual_ends(self) -> list[nn.Module]:
+        """The last module of each residual branch; with zero parameters the branch adds nothing."""
+        return []
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """The channels that may be sorted."""
+        return []
+
     # -- what every supernet does -------------------------------------------------------------
 
     def activate(self, architecture: Mapping[str, Choice]) -> None:
@@ -90,6 +110,41 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
     def count(self, architecture: Mapping[str, Choice]) -> dict[str, int]:
         """Exact `num_parameters` and `num_macs` (per example) of a sub-network."""
         return asdict(self.count_shape(self.shape_of(self._member(architecture))))
+
+    @torch.no_grad()
+    def zero_residual_branches(self) -> None:
+        """Let every residual branch start at zero: the blocks are identities, which train faster.
+
+        Goyal et al., Accurate, Large Minibatch SGD (2017), used by BigNAS.
+
+        Raises:
+            RequestError: if the family names no residual branches.
+        """
+        ends = self.residual_ends()
+        if not ends:
+            raise self._names_no("residual branches, which this training strategy starts at zero")
+        for end in ends:
+            for parameter in end.parameters():
+                parameter.zero_()
+
+    def sort_channels(self, trained: Mapping[str, Sequence[Choice]] | None = None) -> None:
+        """Put the most important channels first; the largest sub-network computes what it did.
+
+        Args:
+            trained: dimension -> choices whose sub-networks have been trained and keep their
+                channels, in whatever order; None says only the largest.
+
+        Raises:
+            RequestError: if the family names no groups of channels.
+        """
+        groups = self.channel_groups()
+        if not groups:
+            raise self._names_no("groups of channels, which this training strategy sorts")
+        for group in groups:
+            group.sort((trained or {}).get(group.dimension, ()))
+
+    def _names_no(self, what: str) -> RequestError:
+        return RequestError(f"the family '{self.settings['family']}' names no {what}")
 
     @property
     def largest(self) -> Architecture:

@@ -11,7 +11,7 @@ features), C active channels of a layer that keeps their number, H height, W wid
 V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -20,7 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasbench.space import Choice
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.plain import SqueezeExcitation
+from nasbench.supernet.replicas import JointBatchNorm, num_replicas
 from nasbench.supernet.sharing import (
     Initialize,
     LeadingSlices,
@@ -90,6 +93,10 @@ class ElasticLinear(nn.Module):
         """(B, I) -> (B, O), or (B, T, I) -> (B, T, O); `with_bias=False` leaves the bias out."""
         weight_OI, bias_O = self.shared.leading(out_features, x_BI.shape[-1])
         return F.linear(x_BI, weight_OI, bias_O if with_bias else None)
+
+    def reorder_outputs(self, channels: Tensor) -> None:
+        """Put the outputs into another order: position i gets what was at `channels[i]`."""
+        self.shared.reorder(outputs=channels)
 
     def extract(self, in_features: int, out_features: int, *, with_bias: bool = True) -> nn.Linear:
         """The plain layer of these sizes."""
@@ -233,9 +240,10 @@ def _plain_conv2d(weight_OIKK: Tensor, stride: int, groups: int = 1) -> nn.Conv2
 class ElasticBatchNorm2d(nn.Module):
     """Batch normalization of up to `channels` channels.
 
-    While training it normalizes by the statistics of the batch and keeps no running ones, which
-    would mix those of many sub-networks. While evaluating it uses the leading entries of its
-    buffers, which hold the statistics of one sub-network: see `calibrate`.
+    While training it normalizes by the statistics of the batch (of the whole one, where replicas
+    share it) and keeps no running ones, which would mix those of many sub-networks. While
+    evaluating it uses the leading entries of its buffers, which hold the statistics of one
+    sub-network: see `calibrate`.
     """
 
     running_mean: Tensor
@@ -256,6 +264,9 @@ class ElasticBatchNorm2d(nn.Module):
         affine = (self.weight, self.bias)
         if self.training:
             weight_C, bias_C = self._slices((channels,), *affine)
+            if num_replicas() > 1:
+                joint: Tensor = JointBatchNorm.apply(x_BCHW, weight_C, bias_C, self.eps)
+                return joint
             return F.batch_norm(x_BCHW, None, None, weight_C, bias_C, True, eps=self.eps)
         weight_C, bias_C, mean_C, var_C = self._slices(
             (channels,), *affine, self.running_mean, self.running_var
@@ -271,6 +282,12 @@ class ElasticBatchNorm2d(nn.Module):
         norm.running_var = leading(self.running_var, channels).clone()
         norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=self.weight.device)
         return norm
+
+    @torch.no_grad()
+    def reorder(self, channels: Tensor) -> None:
+        """Put the channels into another order: position i gets what was at `channels[i]`."""
+        for tensor in (self.weight, self.bias, self.running_mean, self.running_var):
+            tensor.copy_(tensor[channels])
 
     def count(self, channels: int) -> Counts:
         """Counts of the plain layer; normalization has no MACs, as it folds into convolutions."""
@@ -303,6 +320,11 @@ class ElasticConvNorm(nn.Module):
         y_BOHW = self.norm(self.conv(x_BIHW, size))
         return y_BOHW if self.activation is None else self.activation(y_BOHW)
 
+    def reorder_outputs(self, channels: Tensor) -> None:
+        """Put the output channels into another order: position i gets what was at `channels[i]`."""
+        self.conv.shared.reorder(outputs=channels)
+        self.norm.reorder(channels)
+
     def extract(self, in_channels: int, size: int) -> nn.Sequential:
         """The plain layers of these sizes."""
         conv = self.conv.extract(in_channels, size)
@@ -332,6 +354,11 @@ class ElasticSqueezeExcitation(nn.Module):
         squeezed_BS = F.relu(self.squeeze(x_BCHW.mean((2, 3)), round_channels(channels / 4)))
         gate_BC = self.excite(squeezed_BS, channels)
         return x_BCHW * F.hardsigmoid(gate_BC)[:, :, None, None]
+
+    def reorder(self, channels: Tensor) -> None:
+        """Put the channels into another order: position i gets what was at `channels[i]`."""
+        self.squeeze.shared.reorder(inputs=channels)
+        self.excite.shared.reorder(outputs=channels)
 
     def extract(self, channels: int) -> SqueezeExcitation:
         """The plain module of that many channels."""
@@ -458,6 +485,15 @@ class ElasticFeedForward(nn.Module):
         self.expand = ElasticLinear(channels, inner_channels, sharing=sharing)
         self.activation = ACTIVATIONS[activation]()
         self.project = ElasticLinear(inner_channels, channels, sharing=sharing)
+
+    def channel_group(self, dimension: str, width_at: Mapping[Choice, int]) -> ChannelGroup:
+        """The inner channels, whose number follows from that dimension's choice."""
+        return ChannelGroup(
+            dimension=dimension,
+            width_at=width_at,
+            writers=[self.expand.reorder_outputs],
+            reader=self.project.shared,
+        )
 
     def forward(self, x_BTC: Tensor, inner_channels: int, *, with_bias: bool = True) -> Tensor:
         """(B, T, C) -> (B, T, C)."""

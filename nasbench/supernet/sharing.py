@@ -67,6 +67,18 @@ class SharedWeight(nn.Module, ABC):
     def leading(self, num_outputs: int, num_inputs: int) -> tuple[Tensor, Tensor | None]:
         """The active weight of shape (O, I, ...) and bias of shape (O,), None without a bias."""
 
+    @abstractmethod
+    def input_importance(self) -> Tensor:
+        """The sum of the absolute weights that read each input of the largest layer."""
+
+    @abstractmethod
+    def reorder(self, *, outputs: Tensor | None = None, inputs: Tensor | None = None) -> None:
+        """Put the largest layer's outputs, or inputs, into another order; None leaves it.
+
+        Args:
+            outputs, inputs: permutations, int64; position i gets what was at `outputs[i]`.
+        """
+
 
 class WeightSharing(Protocol):
     """Makes the shared weight of one layer: a kind of weight sharing."""
@@ -102,6 +114,21 @@ class SlicedWeight(SharedWeight):
             return self._slices(sizes, self.weight)[0], None
         weight_OI, bias_O = self._slices(sizes, self.weight, self.bias)
         return weight_OI, bias_O
+
+    @torch.no_grad()
+    def input_importance(self) -> Tensor:
+        """(I,), of the stored weight."""
+        return self.weight.abs().transpose(0, 1).flatten(1).sum(dim=1)
+
+    @torch.no_grad()
+    def reorder(self, *, outputs: Tensor | None = None, inputs: Tensor | None = None) -> None:
+        """Copies within the stored tensors, which stay where they are."""
+        if outputs is not None:
+            self.weight.copy_(self.weight[outputs])
+            if self.bias is not None:
+                self.bias.copy_(self.bias[outputs])
+        if inputs is not None:
+            self.weight.copy_(self.weight[:, inputs])
 
 
 SHARINGS: dict[str, WeightSharing] = {"slice": SlicedWeight}

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from nasbench.errors import RequestError
 from nasbench.space import ActiveWhen, Architecture, Choice, ElasticDimension
 from nasbench.supernet.attention import ElasticAttention, FixedHeadSize, FixedTotalWidth, Heads
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import (
     Counts,
     ElasticDropout,
@@ -126,6 +127,15 @@ class StackSpec:
             for name, choices in self._block_choices().items():
                 found.append(ElasticDimension(self._prefix(layer) + name, choices, condition))
         return found
+
+    def feed_forward_choices(self, layer: int) -> tuple[str, dict[Choice, int]]:
+        """The dimension of a block's inner features, and their number at each choice, at most."""
+        if self.feed_forward_widths:
+            widths: dict[Choice, int] = {width: width for width in self.feed_forward_widths}
+            return f"{self._prefix(layer)}feed_forward_width", widths
+        hidden_size = max(self.hidden_sizes)
+        ratios: dict[Choice, int] = {r: int(hidden_size * r) for r in self.feed_forward_ratios}
+        return f"{self._prefix(layer)}feed_forward_ratio", ratios
 
     @property
     def _heads_name(self) -> str:
@@ -247,8 +257,22 @@ class ElasticTransformerStack(nn.Module):
 
     def __init__(self, spec: StackSpec, sharing: WeightSharing) -> None:
         super().__init__()
+        self.spec = spec
         for layer in range(1, max(spec.depths) + 1):
             self.add_module(f"layer{layer}", ElasticTransformerBlock(spec, sharing))
+
+    def residual_ends(self) -> list[nn.Module]:
+        """The output layers of each block's attention and feed-forward."""
+        blocks = [cast(ElasticTransformerBlock, block) for block in self.children()]
+        return [end for b in blocks for end in (b.attention.out, b.feed_forward.project)]
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """The inner features of each block's feed-forward."""
+        groups = []
+        for layer, block in enumerate(self.children(), 1):
+            choices = self.spec.feed_forward_choices(layer)
+            groups.append(cast(ElasticTransformerBlock, block).feed_forward.channel_group(*choices))
+        return groups
 
     def _running_blocks(
         self, shape: StackShape

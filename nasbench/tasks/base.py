@@ -1,12 +1,21 @@
-"""What every task offers: splits held as tensors, batches in a stated order, a loss, metrics.
+"""What every task offers: splits, batches in a stated order, a loss, and metrics.
 
-Shape legend: N samples of a split, B samples of a batch, C classes, ... the shape of one input.
+A task hands out samples by index, so that who trains decides which process loads what: a step of a
+thousand samples is the same step on one worker or on eight, in one piece or in four. All
+randomness of a sample's augmentation comes from numbers in [0, 1) that belong to the sample and the
+epoch, whoever loads it.
+
+Shape legend: N samples of a split, B samples of a batch, R random numbers of a sample, C classes,
+... the shape of one input or target.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,129 +24,285 @@ from torch import Tensor, nn
 from nasbench.errors import RequestError
 
 SplitName = Literal["train", "validation", "test"]
-Augment = Callable[[Tensor, torch.Generator], Tensor]
+IGNORED = -100
+"""A target of this value is none: padding, of which nothing is to be predicted."""
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Samples of one purpose.
+class Batch(NamedTuple):
+    """Some samples of a split.
 
     Args:
-        inputs: float32 of shape (N, ...).
-        targets: int64 class labels of shape (N,).
+        inputs: what the network's `forward` takes, each with the samples first.
+        targets: int64 class indices of shape (B, ...), or `IGNORED`; or float probabilities
+            (B, C), where images are mixed.
     """
 
-    inputs: Tensor
+    inputs: tuple[Tensor, ...]
     targets: Tensor
 
-    def __len__(self) -> int:
-        return len(self.targets)
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        moved = tuple(tensor.to(device, non_blocking=True) for tensor in self.inputs)
+        return Batch(moved, self.targets.to(device, non_blocking=True))
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples in order, in batches of at most `batch_size`."""
-        yield from zip(self.inputs.split(batch_size), self.targets.split(batch_size), strict=True)
+
+class Split(Protocol):
+    """Samples of one purpose."""
+
+    def __len__(self) -> int:
+        """How many samples there are."""
 
     def digest(self) -> str:
         """Hash of the samples, which says whether two runs used the same split."""
-        found = hashlib.sha256()
-        for tensor in (self.inputs, self.targets):
-            found.update(tensor.contiguous().numpy().tobytes())
-        return found.hexdigest()[:16]
 
 
-def _no_augmentation(inputs: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG001
-    return inputs
+class Task(ABC):
+    """Data, its splits, and what is measured of a network on them.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """Image classification.
+    Attributes:
+        name: the task's name in `TASKS`.
+        metrics: what `evaluate` measures; the first is what people ask for.
+        num_draws: R, the random numbers that augment one training sample.
 
     Args:
-        name: the task's name in `TASKS`.
-        num_classes: C; labels are 0 to C - 1.
-        splits: "train", "validation" and "test".
-        augment: changes a training batch (B, ...), with all randomness from the generator.
+        splits: "train", "validation" and "test"; disjoint.
 
     Raises:
-        RequestError: for an empty split or a label outside 0 to C - 1.
+        RequestError: for an empty split.
     """
 
     name: str
-    num_classes: int
-    splits: dict[SplitName, Split]
-    augment: Augment = field(default=_no_augmentation)
+    metrics: tuple[str, ...]
+    num_draws: int = 0
 
-    def __post_init__(self) -> None:
+    def __init__(self, splits: Mapping[SplitName, Split]) -> None:
+        self.splits = dict(splits)
         for name, split in self.splits.items():
             if len(split) == 0:
                 raise RequestError(f"the {name} split of task '{self.name}' is empty")
-            lowest, highest = int(split.targets.min()), int(split.targets.max())
-            if lowest < 0 or highest >= self.num_classes:
-                raise RequestError(
-                    f"labels of task '{self.name}' are 0 to {self.num_classes - 1}, but its {name} "
-                    f"split has labels from {lowest} to {highest}"
-                )
+
+    # -- what a task says ---------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def network_settings(self) -> dict[str, int]:
         """What the data decides about a network: settings of a supernet family's `build`."""
-        in_channels, image_size = self.splits["train"].inputs.shape[1:3]
-        return {
-            "num_classes": self.num_classes,
-            "in_channels": in_channels,
-            "image_size": image_size,
-        }
+
+    @abstractmethod
+    def load(self, split: SplitName, indices_B: Tensor, draws_BR: Tensor | None = None) -> Batch:
+        """The samples of these indices, int64 (B,); with draws in [0, 1) they are augmented."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        model: nn.Module,
+        split: SplitName,
+        batch_size: int,
+        *,
+        num_samples: int | None = None,
+    ) -> dict[str, float]:
+        """All of `metrics` of a model in eval mode on a split, or on its first `num_samples`."""
+
+    def num_targets(self, indices_B: Tensor) -> int:
+        """How many targets these training samples have together; one each by default."""
+        return len(indices_B)
+
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+        """One epoch of training: the indices of each batch, all of exactly `batch_size`."""
+        order = torch.randperm(len(self.splits["train"]), generator=generator)
+        return list(order[: self.num_batches(batch_size) * batch_size].split(batch_size))
+
+    def in_order(
+        self, split: SplitName, batch_size: int, num_samples: int | None = None
+    ) -> list[Tensor]:
+        """Indices of batches of at most `batch_size` that cover the first `num_samples` once."""
+        count = len(self.splits[split])
+        return list(torch.arange(min(count, num_samples or count)).split(batch_size))
+
+    # -- what every task does -----------------------------------------------------------------
 
     def digests(self) -> dict[str, str]:
         """The hash of every split."""
         return {name: split.digest() for name, split in self.splits.items()}
 
-    def training_batches(
-        self, batch_size: int, *, seed: int, epoch: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of shuffled, augmented batches of exactly `batch_size`; a rest is left out.
-
-        The order and the augmentation follow from (seed, epoch) alone, so an epoch is the same
-        in a resumed training.
+    def num_batches(self, batch_size: int) -> int:
+        """Batches in an epoch; a rest smaller than one is left out.
 
         Raises:
             RequestError: if the training split is smaller than one batch.
         """
-        split = self.splits["train"]
-        if len(split) < batch_size:
+        count = len(self.splits["train"])
+        if count < batch_size:
             raise RequestError(
-                f"a batch of {batch_size} exceeds the {len(split)} training samples of task "
+                f"a batch of {batch_size} exceeds the {count} training samples of task "
                 f"'{self.name}'; lower training.batch_size"
             )
+        return count // batch_size
+
+    def epoch(self, batch_size: int, *, seed: int, epoch: int) -> "Epoch":
+        """One shuffled epoch, which follows from (seed, epoch) alone."""
         generator = torch.Generator().manual_seed(_stream(seed, epoch))
-        order = torch.randperm(len(split), generator=generator)
-        for indices in order[: len(split) // batch_size * batch_size].split(batch_size):
-            yield self.augment(split.inputs[indices], generator), split.targets[indices]
+        batches = self.shuffled(batch_size, generator)
+        draws_NR = torch.rand(
+            len(self.splits["train"]), self.num_draws, dtype=torch.float64, generator=generator
+        )
+        return Epoch(self, batches, draws_NR)
+
+    def example_inputs(self, count: int) -> tuple[Tensor, ...]:
+        """The inputs of the first training samples."""
+        return self.load("train", torch.arange(count)).inputs
 
     def calibration_batches(self, num_samples: int, batch_size: int) -> list[Tensor]:
-        """Inputs of the first `num_samples` training samples, for normalization statistics."""
-        return list(self.splits["train"].inputs[:num_samples].split(batch_size))
+        """First inputs of the first training samples, for normalization statistics."""
+        num_samples = min(num_samples, len(self.splits["train"]))
+        parts = torch.arange(num_samples).split(batch_size)
+        return [self.load("train", indices_B).inputs[0] for indices_B in parts]
 
-    def loss(self, logits_BC: Tensor, targets_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Mean cross-entropy, in nats."""
-        return F.cross_entropy(logits_BC, targets_B, label_smoothing=label_smoothing)
+    def check_labels(self, targets: Mapping[SplitName, Tensor], num_classes: int) -> None:
+        """RequestError unless all labels are 0 to `num_classes` - 1."""
+        for name, targets_N in targets.items():
+            lowest, highest = int(targets_N.min()), int(targets_N.max())
+            if lowest < 0 or highest >= num_classes:
+                raise RequestError(
+                    f"labels of task '{self.name}' are 0 to {num_classes - 1}, but its {name} "
+                    f"split has labels from {lowest} to {highest}"
+                )
 
-    @torch.inference_mode()
-    def evaluate(self, model: nn.Module, split: SplitName, batch_size: int) -> dict[str, float]:
-        """Top-1 accuracy, top-1 error and cross-entropy of a model in eval mode on a split."""
-        num_correct, total_loss = 0, 0.0
-        samples = self.splits[split]
-        for inputs, targets_B in samples.batches(batch_size):
-            logits_BC = model(inputs)
-            num_correct += int((logits_BC.argmax(dim=1) == targets_B).sum())
-            total_loss += float(F.cross_entropy(logits_BC, targets_B, reduction="sum"))
-        accuracy = num_correct / len(samples)
-        return {
-            "top1_accuracy": accuracy,
-            "top1_error": 1.0 - accuracy,
-            "cross_entropy": total_loss / len(samples),
-        }
+
+class Epoch:
+    """The batches of one epoch, each of which can be loaded in parts."""
+
+    def __init__(self, task: Task, batches: list[Tensor], draws_NR: Tensor) -> None:
+        self._task, self._batches, self._draws_NR = task, batches, draws_NR
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def num_targets(self, batch: int) -> int:
+        """Targets of a whole batch."""
+        return self._task.num_targets(self._batches[batch])
+
+    def load(self, batch: int, part: int = 0, num_parts: int = 1) -> Batch:
+        """One of `num_parts` equal parts of a batch, augmented."""
+        indices_B = self._batches[batch].chunk(num_parts)[part]
+        return self._task.load("train", indices_B, self._draws_NR[indices_B])
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy in nats, summed over all targets that are not `IGNORED`, in float32.
+
+    Args:
+        logits: (..., C).
+        targets: class indices (...), or probabilities (..., C).
+        label_smoothing: the share of a target's probability that goes to all classes alike.
+    """
+    num_classes = logits.shape[-1]
+    return F.cross_entropy(
+        logits.float().reshape(-1, num_classes),
+        targets.flatten() if targets.dtype == torch.int64 else targets.reshape(-1, num_classes),
+        ignore_index=IGNORED,
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
+
+
+def mean_cross_entropy(
+    task: Task,
+    model: nn.Module,
+    split: SplitName,
+    batch_size: int,
+    num_samples: int | None = None,
+) -> float:
+    """Cross-entropy per target of a model in eval mode, in nats."""
+    total, count = 0.0, 0
+    for batch, logits in predictions(task, model, split, batch_size, num_samples):
+        total += float(summed_cross_entropy(logits, batch.targets))
+        count += int((batch.targets != IGNORED).sum())
+    return total / count
+
+
+@torch.inference_mode()
+def predictions(
+    task: Task,
+    model: nn.Module,
+    split: SplitName,
+    batch_size: int,
+    num_samples: int | None = None,
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Every batch of a split, or of its first samples, with what the model says of it.
+
+    Both are on the model's device.
+    """
+    device = device_of(model)
+    for indices_B in task.in_order(split, batch_size, num_samples):
+        batch = task.load(split, indices_B).to(device)
+        with torch.inference_mode():  # a generator's own mode ends where it yields
+            logits = model(*batch.inputs)
+        yield batch, logits
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters lie; the CPU if it has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def perplexity(cross_entropy: float) -> float:
+    """The exponential of a cross-entropy in nats; infinite where that overflows."""
+    return math.exp(cross_entropy) if cross_entropy < 700 else math.inf
+
+
+def digest_of(*tensors: Tensor) -> str:
+    """A hash of the tensors' bytes."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.contiguous().numpy().data)
+    return found.hexdigest()[:16]
+
+
+def prefetched(items: Iterator[T], depth: int = 2) -> Generator[T]:
+    """The same items, prepared by a thread while earlier ones are used.
+
+    Args:
+        depth: how many are kept ready.
+    """
+    ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(is_item: bool, value: T | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put((is_item, value), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def prepare() -> None:
+        try:
+            for item in items:
+                if not put(True, item):
+                    return
+        except BaseException as error:  # raised again where the items are used
+            put(False, error)
+        else:
+            put(False, None)
+
+    thread = threading.Thread(target=prepare, name="loader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            is_item, value = ready.get()
+            if is_item:
+                yield value  # type: ignore[misc]
+            elif value is None:
+                return
+            else:
+                raise value  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def _stream(seed: int, epoch: int) -> int:

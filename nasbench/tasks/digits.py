@@ -10,29 +10,38 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from torch import Tensor
-from torch.nn import functional as F
 
-from nasbench.tasks.base import Split, SplitName, Task
+from nasbench.tasks.base import SplitName
+from nasbench.tasks.images import Augmentation, ImageClassification, ImagesInMemory
 
 _SPLIT_SEED = 20_240_607  # the splits are part of the task and never follow a run's seed
-_MAX_SHIFT = 1
 
 
-def digits(data_dir: Path | None = None) -> Task:  # noqa: ARG001 - embedded, needs no folder
+def digits(
+    data_dir: Path | None = None,  # noqa: ARG001 - embedded, needs no folder
+    *,
+    shift: int = 1,
+    mixup: float = 0.0,
+) -> ImageClassification:
     """1,077 training, 360 validation and 360 test images, stratified by class.
 
-    Inputs are float32 of shape (1, 8, 8), scaled to [-1, 1]. Training images are shifted by up to
-    one pixel.
+    Inputs are float32 of shape (1, 8, 8), scaled to [-1, 1].
+
+    Args:
+        shift: pixels that training images are moved at most.
+        mixup: see `nasbench.tasks.images.Augmentation`.
     """
     images, labels = load_digits(return_X_y=True)
     rest, train = _stratified(np.arange(len(labels)), labels, 720)
     validation, test = _stratified(rest, labels, 360)
-    inputs = torch.from_numpy(images).float().reshape(-1, 1, 8, 8) / 8.0 - 1.0
+    pixels = torch.from_numpy(images).to(torch.uint8).reshape(-1, 1, 8, 8)
     targets = torch.from_numpy(labels).long()
     parts: dict[SplitName, np.ndarray] = {"train": train, "validation": validation, "test": test}
-    splits = {name: Split(inputs[index], targets[index]) for name, index in parts.items()}
-    return Task(name="digits", num_classes=10, splits=splits, augment=shift)
+    splits = {
+        name: ImagesInMemory(pixels[index], targets[index], white=16)
+        for name, index in parts.items()
+    }
+    return ImageClassification("digits", 10, splits, Augmentation(shift=shift, mixup=mixup))
 
 
 def _stratified(
@@ -43,16 +52,3 @@ def _stratified(
         indices, test_size=count, stratify=labels[indices], random_state=_SPLIT_SEED
     )
     return chosen, others
-
-
-def shift(inputs_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """Move each image by up to one pixel in each direction; what enters is background."""
-    height, width = inputs_BCHW.shape[2:]
-    padded = F.pad(inputs_BCHW, [_MAX_SHIFT] * 4, value=-1.0)
-    num_images = len(inputs_BCHW)
-    offsets = torch.randint(0, 2 * _MAX_SHIFT + 1, (2, num_images, 1), generator=generator)
-    rows = (offsets[0] + torch.arange(height))[:, None, :, None]
-    columns = (offsets[1] + torch.arange(width))[:, None, None, :]
-    images = torch.arange(num_images)[:, None, None, None]
-    channels = torch.arange(inputs_BCHW.shape[1])[None, :, None, None]
-    return padded[images, channels, rows, columns]

@@ -315,6 +315,58 @@ class SupernetContract:
         for architecture in random_architectures(supernet.space, 8):
             assert weightless.count(architecture) == supernet.count(architecture)
 
+    # -- what training strategies may ask for --------------------------------------------------
+
+    def test_sorted_channels_leave_what_was_trained_as_it_was(
+        self, supernet: Supernet[Any]
+    ) -> None:
+        if not supernet.channel_groups():
+            with pytest.raises(RequestError, match="names no groups of channels"):
+                supernet.sort_channels()
+            return
+        trained: dict[str, list[Choice]] = {}
+        for group in supernet.channel_groups():
+            by_width = sorted(group.width_at, key=lambda choice: group.width_at[choice])
+            trained[group.dimension] = by_width[-2:]
+        narrower = supernet.space.canonical(
+            {**supernet.largest, **{name: choices[0] for name, choices in trained.items()}}
+        )
+        before = supernet.state_dict()
+        before = {name: tensor.clone() for name, tensor in before.items()}
+        kept = [supernet.largest, narrower]
+        outputs = [calibrated_output(supernet, architecture) for architecture in kept]
+        supernet.sort_channels(trained)
+        for architecture, output in zip(kept, outputs, strict=True):
+            torch.testing.assert_close(calibrated_output(supernet, architecture), output)
+        supernet.sort_channels()
+        largest = calibrated_output(supernet, supernet.largest)
+        torch.testing.assert_close(largest, outputs[0])
+        assert (calibrated_output(supernet, narrower) - outputs[1]).abs().max() > 1e-4
+        for group in supernet.channel_groups():
+            importance = group.reader.input_importance()
+            assert torch.equal(importance, importance.sort(descending=True).values)
+
+    def test_residual_branches_start_at_zero(self, supernet: Supernet[Any]) -> None:
+        if not supernet.residual_ends():
+            with pytest.raises(RequestError, match="names no residual branches"):
+                supernet.zero_residual_branches()
+            return
+        outputs: list[Tensor] = []
+        for end in supernet.residual_ends():
+            end.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+        supernet.zero_residual_branches()
+        assert calibrated_output(supernet, supernet.largest).isfinite().all()
+        assert len(outputs) >= len(supernet.residual_ends())
+        assert not any(output.any() for output in outputs)
+
+    def test_last_features_go_into_the_output_layer(self, supernet: Supernet[Any]) -> None:
+        seen: list[Tensor] = []
+        supernet.output_layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        for architecture in (supernet.largest, supernet.smallest):
+            seen.clear()
+            output = calibrated_output(supernet, architecture)
+            assert seen[-1].shape[:-1] == output.shape[:-1]
+
     # -- saving -------------------------------------------------------------------------------
 
     def test_loaded_weights_compute_the_same(self, build: Build, supernet: Supernet[Any]) -> None:

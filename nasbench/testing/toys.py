@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from nasbench.objectives import Objective
 from nasbench.search import SearchProblem
-from nasbench.search.variation import sample_choices
 from nasbench.space import ActiveWhen, ElasticDimension, Genomes, SearchSpace
 
 TINY_SPACE = SearchSpace(
@@ -93,7 +92,7 @@ class ToyProblem:
 
     def sample(self, count: int, seed: int = 0) -> tuple[Genomes, NDArray[np.float64]]:
         """Random genomes, distinct where the space has enough, and their losses."""
-        genomes = sample_choices(self.problem.space, 4 * count, np.random.default_rng(seed))
+        genomes = self.problem.space.sample_choices(4 * count, np.random.default_rng(seed))
         _, first = np.unique(genomes, axis=0, return_index=True)
         genomes = genomes[np.sort(first)[:count]]
         return genomes, self.losses(genomes)

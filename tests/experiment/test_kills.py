@@ -66,7 +66,7 @@ def finished_trials(folder):
 
 MOMENTS = {
     "start": lambda _: True,
-    "train": lambda folder: (folder / "supernet/checkpoints/epoch-0001").exists(),
+    "train": lambda folder: (folder / "supernet/checkpoints/step-0000004").exists(),
     "checkpoint": lambda folder: any(folder.glob("supernet/checkpoints/.partial-*")),
     "search": lambda folder: len(finished_trials(folder)) >= 1,
     "mid-search": lambda folder: len(finished_trials(folder)) >= 6,
@@ -78,7 +78,7 @@ MOMENTS = {
 def outcome(folder):
     """Everything that must be the same."""
     run = nb.load_run(folder)
-    weights = folder / "supernet/checkpoints/epoch-0003/weights.safetensors"
+    weights = folder / "supernet/checkpoints/step-0000012/weights.safetensors"
     (export,) = (folder / "export").iterdir()
     return {
         "weights": weights.read_bytes(),

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasbench.search.variation import Variation, sample_choices
+from nasbench.search.variation import Variation
 from nasbench.space import ActiveWhen, ElasticDimension, SearchSpace
 from nasbench.testing.toys import MIXED_SPACE, MOBILE_SPACE, ONLY_SPACE, TINY_SPACE
 
@@ -25,7 +25,7 @@ def copies(genome, count=NUM_SAMPLES):
 
 
 def test_every_choice_of_a_dimension_is_sampled_equally():
-    genomes = sample_choices(MIXED_SPACE, NUM_SAMPLES, np.random.default_rng(0))
+    genomes = MIXED_SPACE.sample_choices(NUM_SAMPLES, np.random.default_rng(0))
     assert (MIXED_SPACE.canonical_genomes(genomes) == genomes).all()
     active = MIXED_SPACE.active(genomes)
     for column, dimension in enumerate(MIXED_SPACE):

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from nasbench.cost import count_macs, count_parameters
 from nasbench.errors import RequestError
 from nasbench.export.onnx import OnnxExporter
-from nasbench.supernet.decoding import greedy_search
 from nasbench.supernet.families.decoder import DECODER
 from nasbench.supernet.rotary import Rotation
+from nasbench.tasks.decoding import greedy_search
 from nasbench.testing.supernets import disturb
 
 MAX_DEPTH = 12  # of gpt_s

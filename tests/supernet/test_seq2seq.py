@@ -12,9 +12,9 @@ from torch import nn
 from nasbench.cost import count_macs, count_parameters
 from nasbench.errors import RequestError
 from nasbench.export.pt2 import export_program
-from nasbench.supernet.decoding import beam_search, greedy_search
 from nasbench.supernet.families.seq2seq import SEQ2SEQ
 from nasbench.supernet.plain_seq2seq import embed, source_positions
+from nasbench.tasks.decoding import beam_search, greedy_search
 from nasbench.testing.supernets import disturb
 
 PADDING, BEGIN, END = 0, 1, 2

@@ -31,9 +31,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasbench.errors import RequestError
-from nasbench.space import ActiveWhen, Architecture, ElasticDimension, SearchSpace
+from nasbench.space import ActiveWhen, Architecture, Choice, ElasticDimension, SearchSpace
 from nasbench.supernet.attention import ElasticAttention, FixedHeadSize, Heads
 from nasbench.supernet.base import Supernet, SupernetFamily
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts, ElasticEmbedding, ElasticLayerNorm, ElasticLinear
 from nasbench.supernet.plain_attention import KeysValues
 from nasbench.supernet.plain_decoder import (
@@ -124,6 +125,15 @@ class ElasticGatedFeedForward(nn.Module):
         gate = F.silu(self.gate(x_BTC, inner, with_bias=with_bias))
         gated = gate * self.expand(x_BTC, inner, with_bias=with_bias)
         return self.project(gated, x_BTC.shape[-1], with_bias=with_bias)
+
+    def channel_group(self, dimension: str, width_at: Mapping[Choice, int]) -> ChannelGroup:
+        """The inner features, whose number follows from that dimension's choice."""
+        return ChannelGroup(
+            dimension=dimension,
+            width_at=width_at,
+            writers=[self.gate.reorder_outputs, self.expand.reorder_outputs],
+            reader=self.project.shared,
+        )
 
     def extract(self, features: int, shape: BlockShape) -> GatedFeedForward:
         """The plain feed-forward of this shape."""
@@ -217,6 +227,29 @@ class DecoderSupernet(Supernet[DecoderShape]):
         for block, block_shape in zip(self.blocks, shape.blocks, strict=False):
             yield cast(ElasticParallelBlock, block), block_shape
 
+    @property
+    def output_layer(self) -> nn.Module:
+        """The layer that gives the next token's logits."""
+        return self.head
+
+    def residual_ends(self) -> list[nn.Module]:
+        """The output layers of each block's attention and feed-forward."""
+        blocks = [cast(ElasticParallelBlock, block) for block in self.blocks]
+        return [end for b in blocks for end in (b.attention.out, b.feed_forward.project)]
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """The inner features of each block's feed-forward."""
+        features = max(self.spec.hidden_sizes)
+        width_at: dict[Choice, int] = {
+            ratio: features * ratio for ratio in self.spec.feed_forward_ratios
+        }
+        return [
+            cast(ElasticParallelBlock, block).feed_forward.channel_group(
+                f"layer{layer}.feed_forward_ratio", width_at
+            )
+            for layer, block in enumerate(self.blocks, 1)
+        ]
+
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Tokens (B, T) -> logits (B, T, V)."""
         logits_BTV, _ = self.decode(tokens_BT)
@@ -296,6 +329,21 @@ def _tiny() -> DecoderSpec:
     )
 
 
+def _shakespeare() -> DecoderSpec:
+    """For task `language_model` on a few cores: up to two million parameters."""
+    return DecoderSpec(
+        hidden_sizes=(64, 128, 192),
+        depths=(2, 3, 4),
+        biases=(False, True),
+        num_heads=(2, 4, 6),
+        feed_forward_ratios=(1, 2, 3),
+        head_size=32,
+        rotary_size=16,
+        vocab_size=1024,
+        max_length=128,
+    )
+
+
 def _gpt_s() -> DecoderSpec:
     """HW-GPT-Bench's small space, with the parameters and MACs of its tables.
 
@@ -317,7 +365,7 @@ def _gpt_s() -> DecoderSpec:
 
 DECODER = SupernetFamily(
     name="decoder",
-    presets={"tiny": _tiny(), "gpt_s": _gpt_s()},
+    presets={"tiny": _tiny(), "shakespeare": _shakespeare(), "gpt_s": _gpt_s()},
     settings=("vocab_size", "max_length"),
     supernet=DecoderSupernet,
 )

@@ -14,6 +14,7 @@ What is elastic stands in `nasbench.supernet.transformer`. The presets:
     mos_v5_1            of the same: one hidden size, number of heads and feed-forward ratio for
                         all blocks; 55 x 2 x 5
     mos_v5_2            of the same, with elastic depth and fewer hidden sizes; 3 x 28 x 2 x 5
+    sst2                for task `sst2` on a few cores: from less than a million parameters to three
     tiny                sequences of 16 tokens out of 100
 
 In the three of Mixture-of-Supernets, heads divide the block's hidden size.
@@ -25,11 +26,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nasbench.errors import RequestError
 from nasbench.space import Architecture, SearchSpace
 from nasbench.supernet.base import Supernet, SupernetFamily
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import (
     Counts,
     ElasticDropout,
@@ -80,6 +82,19 @@ class EncoderSupernet(Supernet[StackShape]):
         self.pooler = ElasticLinear(hidden_size, hidden_size)
         self.classifier = ElasticLinear(hidden_size, spec.num_classes)
         self.activate(self.space.largest)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The classifier."""
+        return self.classifier
+
+    def residual_ends(self) -> list[nn.Module]:
+        """Those of the stack."""
+        return self.stack.residual_ends()
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Those of the stack."""
+        return self.stack.channel_groups()
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """Token ids (B, T) -> logits (B, num_classes).
@@ -172,6 +187,16 @@ _MOS_V5_1 = StackSpec(
     dropout=0.1,
     is_homogeneous=True,
 )
+_SST2 = StackSpec(
+    depths=(1, 2, 3),
+    hidden_sizes=(64, 128, 192),
+    num_heads=(2, 4, 6),
+    head_size=32,
+    feed_forward_widths=(192, 384, 768),
+    norm_first=False,
+    norm_eps=1e-12,
+    dropout=0.1,
+)
 _TINY = StackSpec(
     depths=(1, 2, 3),
     hidden_sizes=(32, 48, 64),
@@ -192,6 +217,7 @@ ENCODER = SupernetFamily(
         "mos_v5_2": _bert_base(
             replace(_MOS_V5_1, depths=(6, 9, 12), hidden_sizes=tuple(range(120, 769, 24)))
         ),
+        "sst2": EncoderSpec(stack=_SST2, vocab_size=8000, max_length=64, num_classes=2),
     },
     settings=("vocab_size", "max_length", "num_classes"),
     supernet=EncoderSupernet,

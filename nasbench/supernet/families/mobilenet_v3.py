@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from nasbench.errors import RequestError
 from nasbench.space import Architecture, ElasticDimension, SearchSpace
 from nasbench.supernet.base import Supernet, SupernetFamily
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import (
     ACTIVATIONS,
     Counts,
@@ -219,6 +220,25 @@ class ElasticBlock(nn.Module):
         y_BOHW = self.project(y, shape.out_channels)
         return x_BIHW + y_BOHW if self.is_residual else y_BOHW
 
+    def channel_group(
+        self, stage: StageSpec, in_widths: tuple[int, ...], block: str
+    ) -> ChannelGroup | None:
+        """The channels between expansion and projection, where their number is elastic."""
+        if self.expand is None or len(stage.expansion_ratios) == 1:
+            return None
+        writers = [self.expand.reorder_outputs, self.depthwise.reorder_outputs]
+        if self.gate is not None:
+            writers.append(self.gate.reorder)
+        name = stage.name if stage.is_uniform else f"{stage.name}.{block}"
+        return ChannelGroup(
+            dimension=f"{name}.expansion_ratio",
+            width_at={
+                ratio: _inner_channels(max(in_widths), ratio) for ratio in stage.expansion_ratios
+            },
+            writers=writers,
+            reader=self.project.conv.shared,
+        )
+
     def extract(self, shape: BlockShape) -> nn.Module:
         """The plain block of this shape."""
         inner = shape.inner_channels
@@ -287,6 +307,28 @@ class MobileNetV3Supernet(Supernet[NetworkShape]):
             blocks = cast(nn.ModuleDict, stage).items()
             for (name, block), block_shape in zip(blocks, shapes, strict=False):
                 yield f"{stage_name}_{name}", cast(ElasticBlock, block), block_shape
+
+    def _blocks(self) -> Iterator[tuple[StageSpec, tuple[int, ...], str, ElasticBlock]]:
+        """All blocks, with their stage, the input channels that there can be, and their names."""
+        in_widths = self.spec.stem_widths
+        for spec, stage in zip(self.spec.stages, self.stages.values(), strict=True):
+            for name, block in cast(nn.ModuleDict, stage).items():
+                yield spec, in_widths, name, cast(ElasticBlock, block)
+                in_widths = spec.widths
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The classifier."""
+        return self.classifier
+
+    def residual_ends(self) -> list[nn.Module]:
+        """The normalization after each projection."""
+        return [b.project.norm for _, _, _, b in self._blocks() if b.is_residual]
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Those inside of each block."""
+        groups = (block.channel_group(spec, w, name) for spec, w, name, block in self._blocks())
+        return [group for group in groups if group is not None]
 
     def forward(self, x_BIHW: Tensor) -> Tensor:
         """Images (B, I, H, W) -> logits (B, num_classes)."""

@@ -32,6 +32,7 @@ Shape legend: B batch, I input channels, O output channels, H height, W width.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, cast
 
 import torch
@@ -39,8 +40,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasbench.errors import RequestError
-from nasbench.space import Architecture, ElasticDimension, SearchSpace
+from nasbench.space import Architecture, Choice, ElasticDimension, SearchSpace
 from nasbench.supernet.base import Supernet, SupernetFamily
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import (
     Counts,
     ElasticConv2d,
@@ -141,6 +143,10 @@ class BasicStage:
         """The largest `block_widths`."""
         return max(self.widths), max(self.widths)
 
+    def inner_widths(self, block: int) -> tuple[str, dict[Choice, int]]:
+        """The dimension that sets a block's inner channels, and their number at each choice."""
+        return f"{self.name}.block{block}.inner_width", {width: width for width in self.widths}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BottleneckStage:
@@ -189,6 +195,13 @@ class BottleneckStage:
         """The largest `block_widths`."""
         inner = round_channels(max(self.widths) * max(self.expansion_ratios))
         return inner, inner, max(self.widths)
+
+    def inner_widths(self, block: int) -> tuple[str, dict[Choice, int]]:
+        """The dimension that sets a block's inner channels, and their number at each choice."""
+        width = max(self.widths)
+        return f"{self.name}.block{block}.expansion_ratio", {
+            ratio: round_channels(width * ratio) for ratio in self.expansion_ratios
+        }
 
 
 Stage = BasicStage | BottleneckStage
@@ -338,6 +351,22 @@ class ElasticBlock(nn.Module):
         for conv, in_width, width in zip(self.convs, in_widths, shape.widths, strict=True):
             yield cast(ElasticConvNorm, conv), in_width, width
 
+    def channel_groups(self, stage: Stage, block: int) -> list[ChannelGroup]:
+        """The channels between one convolution and the next, where their number is elastic."""
+        dimension, width_at = stage.inner_widths(block)
+        if len(width_at) == 1:
+            return []
+        convs = [cast(ElasticConvNorm, conv) for conv in self.convs]
+        return [
+            ChannelGroup(
+                dimension=dimension,
+                width_at=width_at,
+                writers=[first.reorder_outputs],
+                reader=second.conv.shared,
+            )
+            for first, second in pairwise(convs)
+        ]
+
     def extract(self, shape: BlockShape) -> nn.Module:
         """The plain block of this shape."""
         body = nn.Sequential(*(conv.extract(i, width) for conv, i, width in self._convs(shape)))
@@ -397,6 +426,29 @@ class ResNetSupernet(Supernet[NetworkShape]):
             blocks = cast(nn.ModuleDict, stage).items()
             for (name, block), block_shape in zip(blocks, shapes, strict=False):
                 yield f"{stage_name}_{name}", cast(ElasticBlock, block), block_shape
+
+    def _blocks(self) -> Iterator[tuple[Stage, int, ElasticBlock]]:
+        """All blocks, with their stage and number."""
+        for spec, stage in zip(self.spec.stages, self.stages.values(), strict=True):
+            for number, block in enumerate(cast(nn.ModuleDict, stage).values(), 1):
+                yield spec, number, cast(ElasticBlock, block)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The classifier."""
+        return self.classifier
+
+    def residual_ends(self) -> list[nn.Module]:
+        """The normalization after the last convolution of each block."""
+        return [cast(ElasticConvNorm, block.convs[-1]).norm for _, _, block in self._blocks()]
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Those inside of each block."""
+        return [
+            group
+            for s, number, block in self._blocks()
+            for group in block.channel_groups(s, number)
+        ]
 
     def forward(self, x_BIHW: Tensor) -> Tensor:
         """Images (B, I, H, W) -> logits (B, num_classes)."""

@@ -47,6 +47,7 @@ from nasbench.errors import RequestError
 from nasbench.space import ActiveWhen, Architecture, Choice, ElasticDimension, SearchSpace
 from nasbench.supernet.attention import ElasticAttention, FixedTotalWidth, Heads
 from nasbench.supernet.base import Supernet, SupernetFamily
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import (
     Counts,
     ElasticDropout,
@@ -337,7 +338,34 @@ class Seq2SeqSupernet(Supernet[Seq2SeqShape]):
         self.decoder = nn.ModuleList(
             ElasticDecoderLayer(spec, sharing) for _ in range(max(spec.decoder_depths))
         )
+        self.output_features = nn.Identity()  # what the tied output layer reads, for distillation
         self.activate(self.space.largest)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """Passes the last features on to the output layer, which is the embedding's table."""
+        return self.output_features
+
+    def residual_ends(self) -> list[nn.Module]:
+        """The output layers of every attention and feed-forward."""
+        encoder = [cast(ElasticEncoderLayer, layer) for layer in self.encoder]
+        decoder = [cast(ElasticDecoderLayer, layer) for layer in self.decoder]
+        ends = [end for e in encoder for end in (e.attention.out, e.feed_forward.project)]
+        for d in decoder:
+            ends += [d.attention.out, d.cross_attention.out, d.feed_forward.project]
+        return list[nn.Module](ends)
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """The inner features of each layer's feed-forward."""
+        width_at: dict[Choice, int] = {width: width for width in self.spec.feed_forward_widths}
+        stacks = {"encoder": self.encoder, "decoder": self.decoder}
+        return [
+            cast(ElasticEncoderLayer | ElasticDecoderLayer, layer).feed_forward.channel_group(
+                f"{name}.feed_forward_width", width_at
+            )
+            for stack, layers in stacks.items()
+            for name, layer in zip(_layer_names(stack, len(layers)), layers, strict=True)
+        ]
 
     def _encoder_layers(
         self, shape: Seq2SeqShape
@@ -388,6 +416,7 @@ class Seq2SeqSupernet(Supernet[Seq2SeqShape]):
         ):
             x_BTC, seen = layer(x_BTC, layer_shape, memory, state.source_mask_BS, past)
             longer.append(seen)
+        x_BTC = self.output_features(x_BTC)
         logits_BTV = F.linear(x_BTC, self.embedding.table(spec.vocab_size, shape.decoder_size))
         return logits_BTV, state._replace(past=tuple(longer))
 
@@ -497,10 +526,30 @@ def _hat(
     )
 
 
+def _multi30k() -> Seq2SeqSpec:
+    """For task `multi30k` on a few cores; MACs are counted for its mean sentence, 16 tokens."""
+    return Seq2SeqSpec(
+        encoder_hidden_sizes=(128, 192, 256),
+        decoder_hidden_sizes=(128, 192, 256),
+        encoder_depths=(2, 3),
+        decoder_depths=(1, 2, 3),
+        feed_forward_widths=(256, 512, 1024),
+        num_heads=(2, 4),
+        num_attended=(1, 2),
+        attention_width=256,
+        vocab_size=6000,
+        max_length=16,
+        padding_id=0,
+        dropout=0.2,
+        attention_dropout=0.1,
+    )
+
+
 SEQ2SEQ = SupernetFamily(
     name="seq2seq",
     presets={
         "tiny": _tiny(),
+        "multi30k": _multi30k(),
         "hat_wmt": _hat((1024, 2048, 3072), (4, 8), vocab_size=32768),
         "hat_iwslt": _hat((512, 1024, 2048), (2, 4), vocab_size=10000),
     },

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from nasbench.errors import RequestError
 from nasbench.space import Architecture, SearchSpace
 from nasbench.supernet.base import Supernet, SupernetFamily
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts, ElasticEmbedding, ElasticLayerNorm, ElasticLinear
 from nasbench.supernet.plain_transformer import VisionTransformer
 from nasbench.supernet.sharing import WeightSharing
@@ -78,6 +79,19 @@ class VisionTransformerSupernet(Supernet[StackShape]):
         self.norm = ElasticLayerNorm(hidden_size, eps=spec.stack.norm_eps)
         self.classifier = ElasticLinear(hidden_size, spec.num_classes)
         self.activate(self.space.largest)
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The classifier."""
+        return self.classifier
+
+    def residual_ends(self) -> list[nn.Module]:
+        """Those of the stack."""
+        return self.stack.residual_ends()
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Those of the stack."""
+        return self.stack.channel_groups()
 
     def forward(self, x_BIHW: Tensor) -> Tensor:
         """Images (B, I, H, W) of the spec's size -> logits (B, num_classes)."""

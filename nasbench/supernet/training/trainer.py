@@ -1,35 +1,82 @@
 """The trainer: updates a supernet's weights on the sub-networks that a strategy chooses.
 
 Everything random in an epoch follows from (seed, epoch) and everything random in a step from
-(seed, step), so the state to save is weights, optimizer and the epoch: training that was killed and
-resumed ends with the weights of training that was not.
+(seed, step), so the state to save is weights, optimizer and the number of steps: training that was
+killed and resumed ends with the weights of training that was not.
+
+A step's loss is a mean over all targets of its batch. The batch is shared by replicas (processes)
+and computed in pieces (accumulation), each of which adds its part of the sum; so the step is the
+same, to rounding, however it is divided. Only what looks at the samples of one piece alone differs:
+batch normalization (over the pieces of all replicas, but not over accumulated ones) and dropout.
 """
 
+import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
 
 from nasbench.config import TrainingConfig
-from nasbench.errors import WorkError
+from nasbench.errors import RequestError, WorkError
+from nasbench.space import Architecture
+from nasbench.supernet.attention import ElasticAttention
 from nasbench.supernet.base import Supernet
+from nasbench.supernet.layers import ElasticBatchNorm2d, ElasticDropout
+from nasbench.supernet.replicas import num_replicas, replica, sum_over_replicas
 from nasbench.supernet.threads import torch_threads
 from nasbench.supernet.training.checkpoint import (
     Checkpoint,
-    checkpoint_folder,
+    latest_step,
     load_latest,
     save_checkpoint,
 )
-from nasbench.supernet.training.distillation import soft_cross_entropy
-from nasbench.supernet.training.strategies import STRATEGIES, Assignment
-from nasbench.tasks import Task
+from nasbench.supernet.training.distillation import distillation_loss, feature_loss
+from nasbench.supernet.training.log import TrainingLog
+from nasbench.supernet.training.monitor import look, quality
+from nasbench.supernet.training.optimization import (
+    build_optimizer,
+    learning_rate_share,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from nasbench.supernet.training.strategies import (
+    Assignment,
+    Contest,
+    Phase,
+    TrainingStrategy,
+    build_strategy,
+)
+from nasbench.tasks import Batch, Task
+from nasbench.tasks.base import prefetched, summed_cross_entropy
 
 EpochRecord = Mapping[str, Any]
+
+_LOGGED_PER_EPOCH = 50
+_COLLAPSED_FROM = 0.9  # of the loss of guessing: what was below and comes back has collapsed
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What is told after a step.
+
+    Args:
+        step: number of finished steps, of `num_steps`.
+        epoch: number of the epoch under way, from 1.
+        loss: of the step's first sub-network, per target, in nats where it learns from labels.
+        looks: what was last measured of the largest, the smallest and a random sub-network.
+    """
+
+    step: int
+    num_steps: int
+    epoch: int
+    loss: float
+    looks: Mapping[str, Mapping[str, float]]
 
 
 def train_supernet(
@@ -40,176 +87,504 @@ def train_supernet(
     seed: int,
     folder: Path,
     fingerprint: str,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    log_folder: Path | None = None,
+    on_step: Callable[[StepReport], None] | None = None,
 ) -> list[EpochRecord]:
     """Train, or carry on from the last checkpoint in `folder`.
 
     Args:
-        supernet: its weights are updated in place.
+        supernet: its weights are updated in place; ends with those that are to be searched.
         task: training data and loss.
         config: strategy, optimizer and schedule.
-        seed: of data order, augmentation and sub-network sampling.
-        folder: where checkpoints are kept.
+        seed: of data order, augmentation, dropout and sub-network sampling.
+        folder: where checkpoints are kept; the same for all replicas.
         fingerprint: of everything that training depends on.
-        on_epoch: called with the record of each finished epoch.
+        log_folder: where TensorBoard's event files are kept; None writes none.
+        on_step: called after each step.
 
     Returns:
-        One record per epoch: its number, the mean loss on the labels of the largest sub-network
-        (nats) and the learning rate at its end.
+        One record per epoch: its number, its phase, the mean loss of the first sub-network of its
+        steps (the largest where the strategy trains it), the learning rate at its end, and what
+        was measured of the sub-networks looked at.
 
     Raises:
-        WorkError: if a loss is not finite; the last checkpoint is kept.
-        RequestError: if the last checkpoint is damaged or belongs to other training.
+        RequestError: if strategy, family, task or device do not fit, or the last checkpoint is
+            damaged or belongs to other training.
+        WorkError: if a loss is not finite or training has collapsed; the last checkpoint is kept.
     """
-    with torch_threads(config.num_threads):
-        training = _Training(supernet, task, config, seed, folder, fingerprint)
-        training.resume()
-        while len(training.history) < config.epochs:
-            record = training.epoch()
-            if on_epoch is not None:
-                on_epoch(record)
+    device = training_device(config)
+    strategy = check_training(supernet, task, config, device)
+    supernet.to(device)
+    if config.channels_last:
+        supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch_threads(config.num_threads),
+        torch.random.fork_rng(devices),
+        _determinism(config.deterministic),
+    ):
+        training = _Training(supernet, task, config, strategy, device, seed, folder, fingerprint)
+        training.run(log_folder, on_step)
+    supernet.cpu()
     return training.history
 
 
+def training_device(config: TrainingConfig) -> torch.device:
+    """The configured device; RequestError if this machine has none of that name."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise RequestError(f"training.device is '{config.device}', but: {reason}") from None
+    return device
+
+
+def check_training(
+    supernet: Supernet[Any], task: Task, config: TrainingConfig, device: torch.device
+) -> TrainingStrategy:
+    """See that a supernet can be trained as configured, by the strategy that is returned.
+
+    Weights and random state stay as they are.
+
+    Raises:
+        RequestError: the first thing that is wrong.
+    """
+    if config.precision == "float16" and device.type != "cuda":
+        raise RequestError(
+            f"training.precision float16 needs a GPU, and the device is '{device}'; "
+            "use bfloat16 or float32"
+        )
+    task.num_batches(config.batch_size)
+    piece = config.batch_size // config.accumulation_steps
+    if piece < 2 and any(isinstance(m, ElasticBatchNorm2d) for m in supernet.modules()):
+        raise RequestError(
+            "batch normalization needs pieces of at least 2 samples, but batch_size="
+            f"{config.batch_size} in {config.accumulation_steps} accumulated pieces has {piece}"
+        )
+    strategy = build_strategy(config.strategy, supernet, config.options)
+    prepared = [phase for phase in strategy.phases(config.epochs) if phase.preparations]
+    rehearsal = copy.deepcopy(supernet) if prepared else supernet
+    for phase in prepared:
+        _prepare_weights(rehearsal, phase)
+    if config.distillation.feature_weight:
+        supernet.output_layer  # noqa: B018 - says where a family has none
+    was_training = rehearsal.training
+    try:
+        with torch.inference_mode():
+            rehearsal.eval()(*task.example_inputs(2))
+    except (RuntimeError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(
+            f"the family '{supernet.settings['family']}' cannot read the samples of task "
+            f"'{task.name}': {reason}"
+        ) from error
+    finally:
+        rehearsal.train(was_training)
+    return strategy
+
+
+@contextmanager
+def _determinism(is_wanted: bool) -> Iterator[None]:
+    """Refuse operations whose result depends on timing, for the block."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(is_wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 class _Training:
-    """Training under way: the optimizer and the record of finished epochs."""
+    """Training under way."""
 
     def __init__(
         self,
         supernet: Supernet[Any],
         task: Task,
         config: TrainingConfig,
+        strategy: TrainingStrategy,
+        device: torch.device,
         seed: int,
         folder: Path,
         fingerprint: str,
     ) -> None:
-        self.supernet, self.task, self.config = supernet, task, config
+        self.supernet, self.task, self.config, self.device = supernet, task, config, device
         self.seed, self.folder, self.fingerprint = seed, folder, fingerprint
-        self.strategy = STRATEGIES[config.strategy](supernet.space, config.num_random)
-        self.optimizer = _optimizer(supernet, config)
+        self.redraws = strategy.redraws
+        self.phases = strategy.phases(config.epochs)
+        self.steps_per_epoch = task.num_batches(config.batch_size)
+        self.num_steps = config.epochs * self.steps_per_epoch
+        self.step = 0
         self.history: list[EpochRecord] = []
+        self.losses: list[float] = []  # of the epoch under way
+        self.looks: dict[str, dict[str, float]] = {}
+        self.teacher: Supernet[Any] | None = None
+        self.average: dict[str, Tensor] = {}
+        if config.averaging_decay is not None:
+            self.average = {n: p.detach().clone() for n, p in supernet.named_parameters()}
+        self.optimizer = build_optimizer(supernet, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self.loss_of_guessing, self.has_largest = math.inf, False
 
-    def resume(self) -> None:
+    # -- from the first step to the last -------------------------------------------------------
+
+    def run(self, log_folder: Path | None, on_step: Callable[[StepReport], None] | None) -> None:
+        """Train what is left to train."""
+        self._resume()
+        if self.step < self.num_steps:
+            is_logged = log_folder is not None and replica() == 0
+            log = TrainingLog(log_folder, self.step) if log_folder and is_logged else None
+            try:
+                self._train(log, on_step)
+            finally:
+                if log is not None:
+                    log.close()
+        self.supernet.load_state_dict(self.average, strict=False)
+
+    def _train(self, log: TrainingLog | None, on_step: Callable[[StepReport], None] | None) -> None:
+        config = self.config
+        log_every = max(1, self.steps_per_epoch // _LOGGED_PER_EPOCH)
+        self.supernet.train()
+        batches = prefetched(self._batches())
+        try:
+            for pieces, num_targets in batches:
+                phase, learning_rate = self._begin_step()
+                loss = self._update(phase, pieces, num_targets)
+                self.step += 1
+                self.losses.append(loss)
+                scalars = {"loss": loss, "learning_rate": learning_rate}
+                is_last = self.step == self.num_steps
+                is_looked_at = _is_due(config.monitor_every, self.step, self.steps_per_epoch)
+                if is_looked_at or (is_last and config.monitor_every):
+                    self._look()
+                    scalars |= {
+                        f"{metric}/{name}": value
+                        for name, measured in self.looks.items()
+                        for metric, value in measured.items()
+                    }
+                if self.step % self.steps_per_epoch == 0:
+                    self._end_epoch(phase, learning_rate)
+                is_checkpoint = _is_due(config.checkpoint_every, self.step, self.steps_per_epoch)
+                if replica() == 0 and (is_checkpoint or is_last):
+                    self._save(looked=len(scalars) > 2)
+                if log is not None and (self.step % log_every == 0 or len(scalars) > 2):
+                    log.add(self.step, scalars)
+                if on_step is not None:
+                    epoch = (self.step - 1) // self.steps_per_epoch + 1
+                    on_step(StepReport(self.step, self.num_steps, epoch, loss, self.looks))
+        finally:
+            batches.close()
+
+    def _batches(self) -> Iterator[tuple[list[Batch], int]]:
+        """This replica's pieces of every batch that is left, and the targets of the whole batch."""
+        config = self.config
+        num_parts = num_replicas() * config.accumulation_steps
+        start = self.step
+        for epoch in range(start // self.steps_per_epoch, config.epochs):
+            batches = self.task.epoch(config.batch_size, seed=self.seed, epoch=epoch)
+            for number in range(start % self.steps_per_epoch, self.steps_per_epoch):
+                parts = range(replica(), num_parts, num_replicas())
+                pieces = [batches.load(number, part, num_parts) for part in parts]
+                yield pieces, batches.num_targets(number)
+            start = 0
+
+    def _resume(self) -> None:
         """Go back to the last checkpoint, where there is one."""
         checkpoint = load_latest(self.folder, self.fingerprint)
-        if checkpoint is not None:
-            self.supernet.load_weights(checkpoint.weights)
-            _restore_optimizer(self.optimizer, self.supernet, checkpoint.optimizer)
-            self.history = list(checkpoint.history)
+        if checkpoint is None:
+            return
+        self.supernet.load_weights(checkpoint.weights)
+        restore_optimizer(self.optimizer, self.supernet, checkpoint.optimizer)
+        for name, tensor in checkpoint.average.items():
+            self.average[name].copy_(tensor)
+        if checkpoint.teacher:
+            self._freeze_teacher()
+            assert self.teacher is not None
+            self.teacher.load_weights(checkpoint.teacher)
+        self.step = checkpoint.step
+        self.history = list(checkpoint.history)
+        self.losses = list(checkpoint.progress["losses"])
+        self.looks = checkpoint.progress["looks"]
+        if checkpoint.progress["scaler"]:
+            self.scaler.load_state_dict(checkpoint.progress["scaler"])
 
-    def epoch(self) -> EpochRecord:
-        """Train one epoch, and save it if a checkpoint is due."""
-        config, epoch = self.config, len(self.history)
-        steps_per_epoch = len(self.task.splits["train"]) // config.batch_size
-        batches = self.task.training_batches(config.batch_size, seed=self.seed, epoch=epoch)
-        losses = []
-        self.supernet.train()
-        for step, (inputs, targets_B) in enumerate(batches, start=epoch * steps_per_epoch):
-            learning_rate = _learning_rate(config, step, steps_per_epoch)
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-            rng = np.random.default_rng([self.seed, step])
-            loss = self.step(self.strategy.assignments(rng), inputs, targets_B)
-            if not math.isfinite(loss):
-                raise WorkError(self._not_finite(learning_rate))
-            losses.append(loss)
-        mean_loss = float(np.mean(losses))
-        record = {"epoch": epoch + 1, "loss": mean_loss, "learning_rate": learning_rate}
-        self.history.append(record)
-        if (epoch + 1) % config.checkpoint_every == 0 or epoch + 1 == config.epochs:
-            self.save()
-        return record
-
-    def save(self) -> None:
-        """Write a checkpoint of the last finished epoch."""
+    def _save(self, *, looked: bool) -> None:
+        """Write a checkpoint of the last finished step."""
+        teacher = {} if self.teacher is None else self.teacher.state_dict()
         checkpoint = Checkpoint(
-            epoch=len(self.history),
+            step=self.step,
+            is_final=self.step == self.num_steps,
             fingerprint=self.fingerprint,
             weights=self.supernet.state_dict(),
-            optimizer=_optimizer_tensors(self.optimizer, self.supernet),
+            optimizer=optimizer_tensors(self.optimizer, self.supernet),
+            average=self.average,
+            teacher=teacher,
             history=tuple(self.history),
+            progress={
+                "losses": self.losses,
+                "looks": self.looks,
+                "scaler": self.scaler.state_dict(),
+            },
+            quality=quality(self.task, self.looks) if looked else None,
         )
-        save_checkpoint(self.folder, checkpoint)
+        save_checkpoint(self.folder, checkpoint, keep=self.config.keep_checkpoints)
 
-    def step(self, assignments: Sequence[Assignment], inputs: Tensor, targets_B: Tensor) -> float:
-        """One optimizer step over all assignments; the loss of the first one.
+    def _look(self) -> None:
+        """Measure a few sub-networks; of the average where one is kept."""
+        rng = np.random.default_rng([self.seed, self.step, 1])
+        if replica() == 0:
+            with self._averaged():
+                self.looks = look(self.supernet, self.task, self.config, rng)
 
-        The gradient is the sum of those of the single sub-networks. A loss that is not finite, or
-        NaN for a gradient that is not, is returned before any weight is updated.
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The moving average in the place of the weights, for the block."""
+        own = {n: p.detach().clone() for n, p in self.supernet.named_parameters() if self.average}
+        self.supernet.load_state_dict(self.average, strict=False)
+        try:
+            yield
+        finally:
+            self.supernet.load_state_dict(own, strict=False)
+
+    def _end_epoch(self, phase: Phase, learning_rate: float) -> None:
+        """Record the epoch; stop where training has collapsed."""
+        loss = float(np.mean(self.losses))
+        self.losses = []
+        self.history.append(
+            {
+                "epoch": len(self.history) + 1,
+                "phase": phase.name,
+                "loss": loss,
+                "learning_rate": learning_rate,
+                "looks": self.looks,
+            }
+        )
+        best = min(record["loss"] for record in self.history)
+        if best < _COLLAPSED_FROM * self.loss_of_guessing <= loss >= self.loss_of_guessing:
+            first = "the largest sub-network" if self.has_largest else "the sub-networks"
+            raise WorkError(
+                f"training collapsed: in epoch {len(self.history)} the mean loss of "
+                f"{first} was {loss:.3g}, no better than guessing "
+                f"({self.loss_of_guessing:.3g}), after it had been {best:.3g}; {self._advice()}"
+            )
+
+    # -- one step ------------------------------------------------------------------------------
+
+    def _begin_step(self) -> tuple[Phase, float]:
+        """The phase of the step that comes, prepared if it begins; set the learning rate."""
+        config, start = self.config, 0
+        for phase in self.phases:
+            num_steps = phase.num_epochs * self.steps_per_epoch
+            if self.step < start + num_steps:
+                break
+            start += num_steps
+        if self.step == start:
+            self._prepare(phase, is_first=start == 0)
+        share = phase.num_epochs / config.epochs
+        warmup = config.warmup_epochs * self.steps_per_epoch * share if phase.has_warmup else 0
+        learning_rate = (
+            config.learning_rate
+            * phase.learning_rate_factor
+            * learning_rate_share(config, self.step - start, num_steps, warmup)
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        return phase, learning_rate
+
+    def _prepare(self, phase: Phase, *, is_first: bool) -> None:
+        """Do what comes before a phase; each begins with a fresh optimizer."""
+        if "freeze_teacher" in phase.preparations:
+            self._freeze_teacher()
+        _prepare_weights(self.supernet, phase)
+        if phase.preparations and self.average:
+            self.average = {n: p.detach().clone() for n, p in self.supernet.named_parameters()}
+        if not is_first:
+            self.optimizer = build_optimizer(self.supernet, self.config)
+
+    def _freeze_teacher(self) -> None:
+        """Keep the largest sub-network, as it is now, as the teacher.
+
+        It normalizes by the statistics of the batch, as in Once-for-all, and drops nothing out.
         """
+        self.teacher = copy.deepcopy(self.supernet).requires_grad_(False).train()
+        self.teacher.activate(self.teacher.largest)
+        _set_dropout(self.teacher, is_active=False)
+
+    def _update(self, phase: Phase, pieces: Sequence[Batch], num_targets: int) -> float:
+        """One optimizer step; the loss per target of its first sub-network.
+
+        Raises:
+            WorkError: for a loss or gradient that is not finite; no weight has changed then.
+        """
+        rng = np.random.default_rng([self.seed, self.step])
+        of_dropout = np.random.SeedSequence([self.seed, self.step, replica()])
+        torch.manual_seed(int(of_dropout.generate_state(1, np.uint64)[0]) >> 1)
         self.optimizer.zero_grad(set_to_none=True)
-        first_loss = math.nan
-        teacher_BC: Tensor | None = None
-        for position, assignment in enumerate(assignments):
-            self.supernet.activate(assignment.architecture)
-            logits_BC = self.supernet(inputs)
-            if assignment.target == "largest":
-                assert teacher_BC is not None, "a strategy puts the largest first"
-                loss = soft_cross_entropy(logits_BC, teacher_BC)
-            else:
-                loss = self.task.loss(logits_BC, targets_B, self.config.label_smoothing)
-            if position == 0:
-                first_loss, teacher_BC = float(loss.detach()), logits_BC.detach()
-            if not torch.isfinite(loss):
-                return float(loss.detach())
-            (assignment.weight * loss).backward()
-        limit = self.config.gradient_clip_norm
-        norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), limit)
-        if not torch.isfinite(norm):
-            return math.nan
-        self.optimizer.step()
-        return first_loss
+        assignments: list[Assignment] = []
+        trained: list[Architecture] = []
+        losses: list[Tensor] = []
+        is_first: list[bool] = []
+        for piece in pieces:
+            batch = self._on_device(piece)
+            if not assignments or self.redraws:
+                assignments = [self._settled(a, batch) for a in phase.assign(rng)]
+            for position, (architecture, loss) in enumerate(
+                self._backward(assignments, batch, num_targets)
+            ):
+                trained.append(architecture)
+                losses.append(loss)
+                is_first.append(position == 0)
+        self.has_largest = trained[0] == self.supernet.largest
+        found = torch.stack(losses).double()
+        gradients = [p.grad for p in self.supernet.parameters() if p.grad is not None]
+        sum_over_replicas([*gradients, found])
+        for architecture, value in zip(trained, found.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise WorkError(self._not_finite(f"loss of {self._named(architecture)}"))
+        self._apply()
+        return float(found[torch.tensor(is_first)].sum())
 
-    def _not_finite(self, learning_rate: float) -> str:
-        saved = [
-            r["epoch"] for r in self.history if checkpoint_folder(self.folder, r["epoch"]).exists()
-        ]
-        kept = (
-            f"the checkpoint of epoch {saved[-1]} is kept"
-            if saved
-            else "there is no checkpoint yet"
-        )
+    def _on_device(self, batch: Batch) -> Batch:
+        batch = batch.to(self.device)
+        if self.config.channels_last and batch.inputs[0].ndim == 4:
+            images = batch.inputs[0].to(memory_format=torch.channels_last)
+            return Batch((images, *batch.inputs[1:]), batch.targets)
+        return batch
+
+    def _settled(self, assignment: Assignment, batch: Batch) -> Assignment:
+        """The assignment with its contest decided, by the losses on the labels of this batch."""
+        contest = assignment.architecture
+        if not isinstance(contest, Contest):
+            return assignment
+        _set_dropout(self.supernet, is_active=False)
+        losses = torch.zeros(len(contest.candidates), dtype=torch.float64)
+        for number, candidate in enumerate(contest.candidates):
+            self.supernet.activate(candidate)
+            with torch.no_grad():
+                logits, _ = self._forward(self.supernet, batch)
+            losses[number] = summed_cross_entropy(logits, batch.targets)
+        _set_dropout(self.supernet, is_active=True)
+        sum_over_replicas([losses])
+        best = losses.argmin() if contest.winner == "lowest_loss" else losses.argmax()
+        return replace(assignment, architecture=contest.candidates[int(best)])
+
+    def _backward(
+        self, assignments: Sequence[Assignment], batch: Batch, num_targets: int
+    ) -> Iterator[tuple[Architecture, Tensor]]:
+        """Add this piece's gradients; each sub-network, and its loss per target of the batch.
+
+        That loss is on the labels, where it learns from them, and otherwise all of it.
+        """
+        config, targets = self.config, batch.targets
+        largest: tuple[Tensor, Tensor | None] | None = None
+        teacher: tuple[Tensor, Tensor | None] | None = None
+        if any(assignment.teacher for assignment in assignments):
+            assert self.teacher is not None, "a phase with a teacher freezes one first"
+            with torch.no_grad():
+                teacher = self._forward(self.teacher, batch)
+        for assignment in assignments:
+            architecture = assignment.architecture
+            assert not isinstance(architecture, Contest)
+            self.supernet.activate(architecture)
+            _set_dropout(self.supernet, is_active=assignment.is_regularized)
+            logits, features = self._forward(self.supernet, batch)
+            if largest is None and architecture == self.supernet.largest:
+                largest = logits.detach(), None if features is None else features.detach()
+            on_labels = logits.new_zeros(())
+            if assignment.labels:
+                on_labels = summed_cross_entropy(logits, targets, config.label_smoothing)
+            loss = assignment.labels * on_labels
+            for weight, source in ((assignment.largest, largest), (assignment.teacher, teacher)):
+                if weight:
+                    assert source is not None, "a strategy puts the largest first"
+                    loss = loss + weight * distillation_loss(
+                        logits, source[0], targets, config.distillation
+                    )
+                    if features is not None and source[1] is not None:
+                        matched = feature_loss(features, source[1], targets)
+                        loss = loss + weight * config.distillation.feature_weight * matched
+            self.scaler.scale(loss / num_targets).backward()
+            self.loss_of_guessing = math.log(logits.shape[-1])
+            yield architecture, (on_labels if assignment.labels else loss).detach() / num_targets
+        _set_dropout(self.supernet, is_active=True)
+
+    def _forward(self, supernet: Supernet[Any], batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the last features where they are compared."""
+        config = self.config
+        is_mixed = config.precision != "float32"
+        dtype = getattr(torch, config.precision)
+        with torch.autocast(self.device.type, dtype, enabled=is_mixed):
+            if not config.distillation.feature_weight:
+                return supernet(*batch.inputs), None
+            features: list[Tensor] = []
+            tap = supernet.output_layer.register_forward_pre_hook(
+                lambda _module, inputs: features.append(inputs[0])
+            )
+            logits = supernet(*batch.inputs)
+            tap.remove()
+            return logits, features[0]
+
+    def _apply(self) -> None:
+        """Clip the gradients and update the weights, and their average."""
+        config = self.config
+        parameters = list(self.supernet.parameters())
+        self.scaler.unscale_(self.optimizer)
+        if config.gradient_clip_value is not None:
+            nn.utils.clip_grad_value_(parameters, config.gradient_clip_value)
+        norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip_norm or math.inf)
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            raise WorkError(self._not_finite("gradient"))
+        self.scaler.step(self.optimizer)  # leaves a step out where float16 overflowed
+        self.scaler.update()
+        if config.averaging_decay is not None:
+            torch._foreach_lerp_(
+                list(self.average.values()),
+                [parameter.detach() for parameter in parameters],
+                1 - config.averaging_decay,
+            )
+
+    # -- what is said when training fails --------------------------------------------------------
+
+    def _named(self, architecture: Architecture) -> str:
+        space = self.supernet.space
+        if architecture in (space.largest, space.smallest):
+            size = "largest" if architecture == space.largest else "smallest"
+            return f"the {size} sub-network"
+        return f"sub-network {architecture.id} ({architecture.to_json()})"
+
+    def _not_finite(self, what: str) -> str:
+        learning_rate = self.optimizer.param_groups[0]["lr"]
         return (
-            f"the loss was not finite in epoch {len(self.history) + 1} at learning rate "
-            f"{learning_rate:.2g}; {kept}, so lower training.learning_rate and train in another "
-            "output folder"
+            f"the {what} was not finite in epoch {self.step // self.steps_per_epoch + 1} at "
+            f"learning rate {learning_rate:.2g}; {self._advice()}"
         )
 
-
-def _learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> float:
-    """Linear warm-up, then a cosine to zero at the last step."""
-    warmup = config.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return config.learning_rate * (step + 1) / (warmup + 1)
-    total = config.epochs * steps_per_epoch
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+    def _advice(self) -> str:
+        kept = latest_step(self.folder)
+        return (
+            f"the checkpoint after step {kept} is kept" if kept else "there is no checkpoint yet"
+        ) + ", so lower training.learning_rate and train in another output folder"
 
 
-def _optimizer(supernet: Supernet[Any], config: TrainingConfig) -> Optimizer:
-    """AdamW; normalization parameters and biases do not decay."""
-    matrices = [p for p in supernet.parameters() if p.ndim > 1]
-    vectors = [p for p in supernet.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=config.learning_rate)
+def _prepare_weights(supernet: Supernet[Any], phase: Phase) -> None:
+    """Change the weights as a phase asks for, before it."""
+    if "zero_residual_branches" in phase.preparations:
+        supernet.zero_residual_branches()
+    if "sort_channels" in phase.preparations:
+        supernet.sort_channels(phase.trained_choices)
 
 
-def _optimizer_tensors(optimizer: Optimizer, supernet: Supernet[Any]) -> dict[str, Tensor]:
-    """The optimizer's state as tensors named "PARAMETER:NAME"."""
-    names: dict[Tensor, str] = {p: name for name, p in supernet.named_parameters()}
-    return {
-        f"{names[parameter]}:{key}": value
-        for parameter, state in optimizer.state.items()
-        for key, value in state.items()
-    }
+def _is_due(every: float, step: int, steps_per_epoch: int) -> bool:
+    """Whether a multiple of `every` epochs has been reached with this step; never for 0."""
+    interval = every * steps_per_epoch
+    return interval > 0 and step // interval > (step - 1) // interval
 
 
-def _restore_optimizer(
-    optimizer: Optimizer, supernet: Supernet[Any], tensors: Mapping[str, Tensor]
-) -> None:
-    parameters = dict(supernet.named_parameters())
-    for name, tensor in tensors.items():
-        parameter, _, key = name.rpartition(":")
-        optimizer.state[parameters[parameter]][key] = tensor
+def _set_dropout(supernet: Supernet[Any], *, is_active: bool) -> None:
+    """Let dropout drop, or not, while all else trains."""
+    for module in supernet.modules():
+        if isinstance(module, ElasticDropout | ElasticAttention):
+            module.training = is_active

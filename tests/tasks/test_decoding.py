@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nasbench.errors import RequestError
-from nasbench.supernet.decoding import beam_search, greedy_search
+from nasbench.tasks.decoding import beam_search, greedy_search
 
 END, VOCAB_SIZE, MAX_NEW_TOKENS = 0, 4, 3
 

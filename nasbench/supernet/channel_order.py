@@ -1,0 +1,50 @@
+"""The order of channels: which of them a narrower sub-network keeps.
+
+A sub-network uses leading channels. Before narrow ones are trained, the channels between two layers
+are sorted by importance, so that the first ones matter most; as every layer that writes them and
+every layer that reads them is permuted alike, the largest sub-network computes what it did.
+
+The importance of a channel is the sum of the absolute weights that read it, as in Once-for-all (Cai
+et al., ICLR 2020).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from nasbench.space import Choice
+from nasbench.supernet.sharing import SharedWeight
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelGroup:
+    """Channels that may stand in any order, if all who touch them agree.
+
+    Args:
+        dimension: the elastic dimension that says how many of them are active.
+        width_at: that number, in the largest sub-network, for each of the dimension's choices.
+        writers: each puts the channels that a layer writes into the given order.
+        reader: the weight whose inputs they are.
+    """
+
+    dimension: str
+    width_at: Mapping[Choice, int]
+    writers: Sequence[Callable[[Tensor], None]]
+    reader: SharedWeight
+
+    def sort(self, trained: Sequence[Choice] = ()) -> None:
+        """Most important first, but only among channels that the same trained choices use."""
+        importance = self.reader.input_importance()
+        edges = sorted({0, len(importance), *(self.width_at[choice] for choice in trained)})
+        order = torch.cat(
+            [
+                start + importance[start:end].argsort(descending=True, stable=True)
+                for start, end in pairwise(edges)
+            ]
+        )
+        for write in self.writers:
+            write(order)
+        self.reader.reorder(inputs=order)

@@ -1,0 +1,287 @@
+"""Training strategies: what each trains in a step, and in which phases."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from nasbench.errors import RequestError
+from nasbench.space import ActiveWhen, ElasticDimension, SearchSpace
+from nasbench.supernet import SUPERNETS
+from nasbench.supernet.training.strategies import (
+    STRATEGIES,
+    Assignment,
+    Contest,
+    CostTable,
+    build_strategy,
+    chain_steps,
+)
+
+
+class Subnetworks:
+    """A space whose MACs can be read off."""
+
+    def __init__(self):
+        self.space = SearchSpace(
+            [
+                ElasticDimension("stage.depth", (1, 2, 3)),
+                ElasticDimension("block1.kernel_size", (3, 5, 7)),
+                ElasticDimension("block1.width", (8, 16, 24, 32)),
+                ElasticDimension("block3.width", (8, 16), ActiveWhen("stage.depth", (3,))),
+            ]
+        )
+
+    def count(self, a):
+        return {"num_macs": a["stage.depth"] * a["block1.kernel_size"] ** 2 * a["block1.width"]}
+
+
+SUBNETWORKS = Subnetworks()
+SPACE = SUBNETWORKS.space
+
+
+def build(name, **options):
+    return build_strategy(name, SUBNETWORKS, options)
+
+
+def assignments(name, seed=0, **options):
+    """Of the first step of the last phase."""
+    return build(name, **options).phases(12)[-1].assign(np.random.default_rng(seed))
+
+
+def architectures(found):
+    for assignment in found:
+        chosen = assignment.architecture
+        yield from chosen.candidates if isinstance(chosen, Contest) else (chosen,)
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+class TestStrategyContract:
+    def test_phases_last_as_long_as_training(self, name):
+        for num_epochs in (6, 7, 12, 100):
+            phases = build(name).phases(num_epochs)
+            assert sum(phase.num_epochs for phase in phases) == num_epochs
+            assert all(phase.num_epochs >= 1 for phase in phases)
+
+    def test_architectures_are_members_of_the_space(self, name):
+        for phase in build(name).phases(12):
+            for architecture in architectures(phase.assign(np.random.default_rng(0))):
+                assert SPACE.canonical(architecture) == architecture
+
+    def test_same_generator_same_assignments(self, name):
+        assert assignments(name, seed=5) == assignments(name, seed=5)
+
+    def test_whoever_learns_from_the_largest_comes_after_it(self, name):
+        for phase in build(name).phases(12):
+            first, *others = phase.assign(np.random.default_rng(0))
+            assert first.labels > 0
+            if any(other.largest for other in others):
+                assert first.architecture == SPACE.largest
+
+    def test_there_is_a_teacher_before_anyone_learns_from_it(self, name):
+        is_frozen = False
+        for phase in build(name).phases(12):
+            is_frozen |= "freeze_teacher" in phase.preparations
+            found = phase.assign(np.random.default_rng(0))
+            assert is_frozen or not any(assignment.teacher for assignment in found)
+
+    def test_every_loss_has_a_target(self, name):
+        for assignment in assignments(name):
+            assert assignment.labels + assignment.largest + assignment.teacher > 0
+
+    def test_an_unknown_option_is_refused(self, name):
+        with pytest.raises(RequestError, match=f"do not fit '{name}'.*no_such_option"):
+            build(name, no_such_option=1)
+
+    def test_works_with_every_family(self, name):
+        for family in SUPERNETS:
+            supernet = SUPERNETS[family].build("tiny")
+            for phase in build_strategy(name, supernet, {}).phases(12):
+                for architecture in architectures(phase.assign(np.random.default_rng(0))):
+                    supernet.activate(architecture)
+
+
+class TestSandwichRule:
+    def test_is_largest_random_ones_smallest(self):
+        first, *others, last = assignments("sandwich", num_random=3)
+        assert first == Assignment(SPACE.largest, labels=1.0)
+        assert last == Assignment(SPACE.smallest, largest=1.0)
+        assert len(others) == 3
+        assert {(a.labels, a.largest) for a in others} == {(0.0, 1.0)}
+
+    def test_can_mix_labels_in_or_leave_distillation_out(self):
+        assert {(a.labels, a.largest) for a in assignments("sandwich", label_weight=0.25)[1:]} == {
+            (0.25, 0.75)
+        }
+        assert not any(a.largest for a in assignments("sandwich", label_weight=1.0))
+
+    def test_draws_every_choice_alike(self):
+        rng = np.random.default_rng(0)
+        assign = build("sandwich", num_random=1).phases(1)[0].assign
+        drawn = [assign(rng)[1].architecture for _ in range(600)]
+        for dimension in ("stage.depth", "block1.width"):
+            counts = Counter(architecture[dimension] for architecture in drawn)
+            expected = 600 / len(SPACE[dimension].choices)
+            assert all(abs(count - expected) < 0.3 * expected for count in counts.values())
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"num_random": -1}, {"num_random": 1.5}, {"label_weight": 1.1}, {"label_weight": "half"}],
+    )
+    def test_bad_options_are_refused(self, wrong):
+        (name,) = wrong
+        with pytest.raises(RequestError, match=rf"training\.options\.{name} is a"):
+            build("sandwich", **wrong)
+
+
+def test_bignas_regularizes_the_largest_only_and_starts_at_identities():
+    (phase,) = build("bignas").phases(3)
+    assert phase.preparations == ("zero_residual_branches",)
+    first, *others = phase.assign(np.random.default_rng(0))
+    assert first.is_regularized
+    assert not any(other.is_regularized for other in others)
+
+
+def test_single_path_with_the_largest_adds_just_that():
+    (drawn,) = assignments("single_path", seed=3)
+    assert drawn.labels == 1.0
+    assert assignments("single_path_largest", seed=3) == [
+        Assignment(SPACE.largest, labels=1.0),
+        drawn,
+    ]
+    assert assignments("hat", seed=3) == [drawn]
+    with pytest.raises(RequestError, match="num_random is a whole number from 1"):
+        build("single_path", num_random=0)
+
+
+class TestAttentiveSampling:
+    def test_contests_take_the_place_of_random_ones(self):
+        first, *contests, last = assignments("attentive", num_candidates=4)
+        assert (first.architecture, last.architecture) == (SPACE.largest, SPACE.smallest)
+        assert [contest.architecture.winner for contest in contests] == ["lowest_loss"] * 2
+        assert [len(contest.architecture.candidates) for contest in contests] == [4, 4]
+        _, contest, *_ = assignments("attentive", winner="worst")
+        assert contest.architecture.winner == "highest_loss"
+
+    def test_candidates_are_of_about_the_same_macs(self):
+        table = CostTable(SUBNETWORKS, num_bins=8)
+        width = (3 * 49 * 32 - 9 * 8) / 8
+        rng = np.random.default_rng(0)
+        for _ in range(100):
+            macs = [SUBNETWORKS.count(a)["num_macs"] for a in table.draw(3, rng)]
+            assert max(macs) - min(macs) <= width
+
+    def test_macs_are_drawn_as_often_as_random_subnetworks_have_them(self):
+        table = CostTable(SUBNETWORKS, num_bins=6)
+        rng = np.random.default_rng(0)
+        random = SPACE.from_genomes(SPACE.sample_choices(1500, rng))
+        drawn = [table.draw(1, rng)[0] for _ in range(1500)]
+        edges = np.linspace(9 * 8, 3 * 49 * 32, 7)
+        shares = [
+            np.histogram([SUBNETWORKS.count(a)["num_macs"] for a in of], edges)[0] / 1500
+            for of in (random, drawn)
+        ]
+        assert np.abs(shares[0] - shares[1]).max() < 0.05
+
+    @pytest.mark.parametrize(
+        "wrong", [{"num_candidates": 0}, {"num_bins": 0}, {"winner": "middle"}]
+    )
+    def test_bad_options_are_refused(self, wrong):
+        (name,) = wrong
+        with pytest.raises(RequestError, match=rf"training\.options\.{name} is"):
+            build("attentive", **wrong)
+
+
+class TestProgressiveShrinking:
+    def test_opens_kernels_then_depths_then_widths(self):
+        phases = build("progressive_shrinking").phases(59)
+        names = [phase.name for phase in phases]
+        assert names == [
+            "largest", "kernels", "depths, first", "depths", "widths, first", "widths"
+        ]  # fmt: skip
+        assert [phase.num_epochs for phase in phases] == [18, 12, 3, 12, 2, 12]
+
+    def test_a_phase_draws_what_is_open_and_nothing_else(self):
+        expected = [
+            {"block1.kernel_size": {7}, "stage.depth": {3}, "block1.width": {32}},
+            {"block1.kernel_size": {3, 5, 7}, "stage.depth": {3}, "block1.width": {32}},
+            {"block1.kernel_size": {3, 5, 7}, "stage.depth": {2, 3}, "block1.width": {32}},
+            {"block1.kernel_size": {3, 5, 7}, "stage.depth": {1, 2, 3}, "block1.width": {32}},
+            {"stage.depth": {1, 2, 3}, "block1.width": {24, 32}, "block3.width": {8, 16}},
+            {"stage.depth": {1, 2, 3}, "block1.width": {8, 16, 24, 32}},
+        ]
+        rng = np.random.default_rng(0)
+        for phase, choices in zip(build("progressive_shrinking").phases(6), expected, strict=True):
+            drawn = [a.architecture for _ in range(200) for a in phase.assign(rng)]
+            for name, possible in choices.items():
+                assert {architecture[name] for architecture in drawn} == possible
+
+    def test_trains_one_two_or_four_on_labels_and_teacher(self):
+        first, *later = build("progressive_shrinking").phases(6)
+        rng = np.random.default_rng(0)
+        assert first.assign(rng) == [Assignment(SPACE.largest, labels=1.0)]
+        found = [phase.assign(rng) for phase in later]
+        assert [len(of) for of in found] == [1, 2, 2, 4, 4]
+        assert {(a.labels, a.teacher) for of in found for a in of} == {(1.0, 1.0)}
+
+    def test_freezes_the_teacher_once_and_sorts_before_widths(self):
+        phases = build("progressive_shrinking").phases(6)
+        assert [phase.preparations for phase in phases] == [
+            (), ("freeze_teacher",), (), (), ("sort_channels",), ("sort_channels",)
+        ]  # fmt: skip
+        assert phases[-1].trained_choices["block1.width"] == (24, 32)
+
+    def test_leaves_out_phases_in_which_nothing_opens(self):
+        subnetworks = Subnetworks()
+        subnetworks.space = SearchSpace(
+            [ElasticDimension("width", (8, 16)), ElasticDimension("resolution", (20, 28))]
+        )
+        first, second = build_strategy("progressive_shrinking", subnetworks, {}).phases(2)
+        assert (first.name, second.name) == ("largest", "widths")
+        rng = np.random.default_rng(0)
+        assert {first.assign(rng)[0].architecture["resolution"] for _ in range(50)} == {20, 28}
+
+    def test_too_few_epochs_are_refused(self):
+        with pytest.raises(RequestError, match=r"6 phases, so training\.epochs is at least 6"):
+            build("progressive_shrinking").phases(5)
+
+
+class TestSortedChain:
+    def test_a_chain_grows_by_one_choice_at_a_time(self):
+        steps = chain_steps(SPACE)
+        assert (steps[0], steps[-1]) == (SPACE.smallest, SPACE.largest)
+        for smaller, larger in pairwise(steps):
+            genomes = SPACE.to_genome(smaller), SPACE.to_genome(larger)
+            assert (genomes[1] - genomes[0]).min() == 0
+            assert (genomes[1] - genomes[0]).sum() == 1
+        assert len(steps) == 1 + sum(len(dimension.choices) - 1 for dimension in SPACE)
+
+    def test_members_are_those_of_the_chain(self):
+        strategy = build("sorted", num_members=4)
+        assert strategy.members[0] == SPACE.smallest
+        assert strategy.members[-1] == SPACE.largest
+        rng = np.random.default_rng(0)
+        drawn = {strategy.assign(rng)[0].architecture for _ in range(100)}
+        assert drawn == set(strategy.members)
+        assert strategy.redraws
+
+    def test_the_largest_can_always_be_there(self):
+        options = {"num_members": 4, "includes_largest": True, "label_weight": 0.5}
+        rng = np.random.default_rng(0)
+        strategy = build("sorted", **options)
+        for _ in range(30):
+            first, *others = strategy.assign(rng)
+            assert first == Assignment(SPACE.largest, labels=1.0)
+            assert all((other.labels, other.largest) == (0.5, 0.5) for other in others)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"num_members": 1}, "num_members is a whole number from 2"),
+            ({"num_members": 99}, "a chain in this space has at most 9"),
+            ({"num_members": 4, "label_weight": 0.5}, "distils from the largest"),
+        ],
+    )
+    def test_bad_options_are_refused(self, options, said):
+        with pytest.raises(RequestError, match=said):
+            build("sorted", **options)
