@@ -96,9 +96,9 @@ class Member:
 def members(study: Study) -> list[Member]:
     """First seeds first, so that a study that is stopped has something of everything."""
     seeds = {name: strategy.seeds for name, strategy in study.strategies.items()}
-    found = [Member(name, of[0]) for name, of in seeds.items()]
     positions = range(study.num_architectures)
-    found += [Member(ALONE, study.alone_seeds[0], position) for position in positions]
+    found = [Member(ALONE, study.alone_seeds[0], position) for position in positions]
+    found += [Member(name, of[0]) for name, of in seeds.items()]
     later = max(len(of) for of in (*seeds.values(), study.alone_seeds))
     for number in range(1, later):
         found += [Member(name, of[number]) for name, of in seeds.items() if number < len(of)]

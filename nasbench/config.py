@@ -142,6 +142,8 @@ class EvaluationConfig(Section):
     calibration_samples: PositiveInt = 512
     """Training samples that re-compute the normalization statistics of each sub-network."""
     batch_size: PositiveInt = 256
+    validation_samples: PositiveInt | None = None
+    """Validation samples that a search measures with; None takes all."""
 
 
 class LatencyConfig(Section):
@@ -196,7 +198,8 @@ class ExportConfig(Section):
     """Which sub-network is shipped, and as what."""
 
     pick: str = "knee"
-    targets: tuple[str, ...] = Field(default=("pt2", "onnx", "safetensors"), min_length=1)
+    targets: tuple[str, ...] = ("pt2", "onnx", "safetensors")
+    """None: a run ends with its report."""
     tolerance: PositiveFloat = 1e-4
     """Largest allowed difference of any output from the supernet's active sub-network."""
 

@@ -74,7 +74,9 @@ class Evaluator:
     def evaluate(self, architecture: Architecture, split: SplitName = "validation") -> Evaluated:
         """Count it, measure its accuracy, and compile it."""
         module = self.extract(architecture)
-        measured = self.task.evaluate(module, split, self._config.batch_size)
+        config = self._config
+        num_samples = config.validation_samples if split == "validation" else None
+        measured = self.task.evaluate(module, split, config.batch_size, num_samples=num_samples)
         return Evaluated(
             measurements={**measured, **self.supernet.count(architecture)},
             artifact=self._engine.compile(module, self._example_inputs) if self._engine else None,

@@ -74,3 +74,14 @@ def test_a_recipe_builds_the_same_evaluator_elsewhere(evaluator, task, architect
     )
     shared = built.supernet.get_parameter(next(n for n, _ in built.supernet.named_parameters()))
     assert any(shared.data_ptr() == array.ctypes.data for array in arrays.values()), "not copied"
+
+
+def test_a_search_can_measure_on_fewer_samples(task):
+    config = CONFIG.model_copy(update={"validation_samples": 50})
+    evaluator = Evaluator(SUPERNETS["mobilenet_v3"].build(), task, config)
+    smallest = evaluator.supernet.smallest
+    measured = evaluator.evaluate(smallest).measurements["top1_accuracy"] * 50
+    assert measured == pytest.approx(round(measured))
+    tested = evaluator.evaluate(smallest, "test").measurements
+    again = task.evaluate(evaluator.extract(smallest), "test", 128)
+    assert tested["top1_accuracy"] == again["top1_accuracy"]

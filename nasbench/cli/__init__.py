@@ -85,7 +85,9 @@ def export_command(
 def list_command(
     kind: Annotated[
         str | None,
-        typer.Argument(help="supernets, algorithms, predictors, tasks, engines or targets"),
+        typer.Argument(
+            help="supernets, algorithms, predictors, tasks, strategies, engines or targets"
+        ),
     ] = None,
 ) -> None:
     """What there is to choose from."""

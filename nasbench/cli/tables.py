@@ -29,8 +29,7 @@ def print_outcome(run: Run) -> None:
         front = [row for row in csv.DictReader(stream) if row["rank"] == "1"]
     shown = {
         "architecture": "architecture_id",
-        "validation accuracy": "validation_top1_accuracy [fraction]",
-        "test accuracy": "test_top1_accuracy [fraction]",
+        **_measured_columns(front[0]),
         "latency [ms]": "latency_ms",
         "MACs": "num_macs [count]",
         "parameters": "num_parameters [count]",
@@ -64,6 +63,14 @@ def print_outcome(run: Run) -> None:
     )
 
 
+def _measured_columns(columns: Iterable[str]) -> dict[str, str]:
+    """Heading -> column of the task's first metric, on validation and on test data."""
+    measured = next(column for column in columns if column.startswith("validation_"))
+    metric = measured.removeprefix("validation_")
+    label = metric.partition(" ")[0].removeprefix("top1_")
+    return {f"{split} {label}": f"{split}_{metric}" for split in ("validation", "test")}
+
+
 def _spread(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """At most `_MAX_ROWS` rows, evenly, with both ends."""
     if len(rows) <= _MAX_ROWS:
@@ -77,7 +84,9 @@ def _cell(heading: str, text: str) -> str:
     value = float(text)
     if "accuracy" in heading:
         return f"{100 * value:.2f} %"
-    return f"{value:.4f}" if "[ms]" in heading else f"{value:,.0f}"
+    if heading in ("MACs", "parameters"):
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if "[ms]" in heading else f"{value:.4g}"
 
 
 def print_profile(profile: "Profile") -> None:
@@ -125,6 +134,7 @@ def print_catalogue(kind: str | None) -> None:
     from nasbench.predictors import PREDICTORS
     from nasbench.search import ALGORITHMS
     from nasbench.supernet import SUPERNETS
+    from nasbench.supernet.training.strategies import STRATEGIES
     from nasbench.tasks import TASKS
 
     catalogue: dict[str, Iterable[str]] = {
@@ -132,6 +142,7 @@ def print_catalogue(kind: str | None) -> None:
         "algorithms": ALGORITHMS,
         "predictors": PREDICTORS,
         "tasks": TASKS,
+        "strategies": STRATEGIES,
         "engines": ENGINES,
         "targets": EXPORTERS,
     }

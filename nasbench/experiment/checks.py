@@ -56,6 +56,12 @@ def check(run: Run) -> None:
             f"latency.batch_size={config.latency.batch_size} exceeds the "
             f"{len(task.splits['train'])} training samples that it is taken from"
         )
+    num_inputs = len(task.example_inputs(1))
+    if config.export.targets and num_inputs != 1:
+        raise RequestError(
+            f"networks for task '{task.name}' have {num_inputs} inputs, which no export target "
+            "takes; set export.targets=[] to end with the report"
+        )
     supernet = build_supernet(config, task)
     check_training(supernet, task, config.training, training_device(config.training))
     smallest = counts_of(supernet, supernet.smallest)

@@ -161,7 +161,8 @@ class Run:
             return ["study.db"]
         if stage == "report":
             return ["pareto.csv", *(["pareto.png"] if len(self.objectives) == 2 else [])]
-        return [f"export/{done['architecture_id']}/manifest.json"]
+        has_export = bool(self.config.export.targets)
+        return [f"export/{done['architecture_id']}/manifest.json"] if has_export else []
 
     @property
     def is_finished(self) -> bool:

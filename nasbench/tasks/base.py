@@ -238,8 +238,12 @@ def predictions(
     device = device_of(model)
     for indices_B in task.in_order(split, batch_size, num_samples):
         batch = task.load(split, indices_B).to(device)
+        inputs = batch.inputs
+        if device.type == "cpu":  # whose convolutions take two thirds of the time so
+            channels_last = torch.channels_last
+            inputs = tuple(x.to(memory_format=channels_last) if x.ndim == 4 else x for x in inputs)
         with torch.inference_mode():  # a generator's own mode ends where it yields
-            logits = model(*batch.inputs)
+            logits = model(*inputs)
         yield batch, logits
 
 

@@ -1,22 +1,10 @@
-"""Where the public data is, and small texts that every test can write."""
-
-import os
-from pathlib import Path
+"""Small texts that every test can write, and what holds for every task of text."""
 
 import numpy as np
 import pytest
 import torch
 
 from nasbench.tasks.base import IGNORED, summed_cross_entropy
-
-
-@pytest.fixture(scope="session")
-def data_dir():
-    """The folder of the public data; a test without it is skipped."""
-    folder = os.environ.get("NASBENCH_DATA")
-    if folder is None:
-        pytest.skip("needs the public data in the folder NASBENCH_DATA")
-    return Path(folder)
 
 
 @pytest.fixture(scope="session")

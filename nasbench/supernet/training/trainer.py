@@ -130,12 +130,16 @@ def train_supernet(
 
 
 def training_device(config: TrainingConfig) -> torch.device:
-    """The configured device; RequestError if this machine has none of that name."""
+    """The configured device; RequestError if this machine has none of that name.
+
+    Where several workers train, the machine that starts them needs no GPU.
+    """
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(config.device)
-        torch.empty(0, device=device)
+        if config.num_workers == 1 or device.type != "cuda":
+            torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         reason = str(error).partition("\n")[0]
         raise RequestError(f"training.device is '{config.device}', but: {reason}") from None
@@ -235,8 +239,9 @@ class _Training:
         """Train what is left to train."""
         self._resume()
         if self.step < self.num_steps:
-            is_logged = log_folder is not None and replica() == 0
-            log = TrainingLog(log_folder, self.step) if log_folder and is_logged else None
+            log = None
+            if log_folder is not None and replica() == 0:
+                log = TrainingLog(log_folder, self.step)
             try:
                 self._train(log, on_step)
             finally:
@@ -363,7 +368,7 @@ class _Training:
             }
         )
         best = min(record["loss"] for record in self.history)
-        if best < _COLLAPSED_FROM * self.loss_of_guessing <= loss >= self.loss_of_guessing:
+        if best < _COLLAPSED_FROM * self.loss_of_guessing and loss >= self.loss_of_guessing:
             first = "the largest sub-network" if self.has_largest else "the sub-networks"
             raise WorkError(
                 f"training collapsed: in epoch {len(self.history)} the mean loss of "
@@ -430,7 +435,7 @@ class _Training:
         for piece in pieces:
             batch = self._on_device(piece)
             if not assignments or self.redraws:
-                assignments = [self._settled(a, batch) for a in phase.assign(rng)]
+                assignments = [self._settled(a, batch, num_targets) for a in phase.assign(rng)]
             for position, (architecture, loss) in enumerate(
                 self._backward(assignments, batch, num_targets)
             ):
@@ -454,8 +459,12 @@ class _Training:
             return Batch((images, *batch.inputs[1:]), batch.targets)
         return batch
 
-    def _settled(self, assignment: Assignment, batch: Batch) -> Assignment:
-        """The assignment with its contest decided, by the losses on the labels of this batch."""
+    def _settled(self, assignment: Assignment, batch: Batch, num_targets: int) -> Assignment:
+        """The assignment with its contest decided, by the losses on the labels of this batch.
+
+        Losses are compared to four digits, so that rounding, which depends on how a batch is
+        divided, decides nothing; of equal ones the first wins.
+        """
         contest = assignment.architecture
         if not isinstance(contest, Contest):
             return assignment
@@ -468,6 +477,7 @@ class _Training:
             losses[number] = summed_cross_entropy(logits, batch.targets)
         _set_dropout(self.supernet, is_active=True)
         sum_over_replicas([losses])
+        losses = (losses / num_targets).round(decimals=4)
         best = losses.argmin() if contest.winner == "lowest_loss" else losses.argmax()
         return replace(assignment, architecture=contest.candidates[int(best)])
 

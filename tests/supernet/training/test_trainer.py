@@ -146,7 +146,8 @@ class TestOneStep:
             with torch.no_grad():
                 losses.append(float(summed_cross_entropy(supernet(*batch.inputs), batch.targets)))
         training = under_way(supernet, task, CONFIG, tmp_path)
-        settled = training._settled(Assignment(Contest(candidates, winner), labels=1.0), batch)
+        contest = Assignment(Contest(candidates, winner), labels=1.0)
+        settled = training._settled(contest, batch, 64)
         best = np.argmin(losses) if winner == "lowest_loss" else np.argmax(losses)
         assert settled == Assignment(candidates[best], labels=1.0)
         assert all(parameter.grad is None for parameter in supernet.parameters())

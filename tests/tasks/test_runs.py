@@ -1,0 +1,137 @@
+"""Whole runs on tasks of text, with a family that fits each: train, search, report, export."""
+
+import gzip
+
+import pandas as pd
+import pytest
+import yaml
+
+import nasbench as nb
+from nasbench.config import parse_config
+from nasbench.errors import RequestError
+from nasbench.experiment.checks import check
+from nasbench.experiment.stages import execute
+
+pytest.importorskip("tokenizers", reason="needs the extra text")
+pytest.importorskip("sacrebleu", reason="needs the extra text")
+
+COMMON = """
+name: text
+training: {epochs: 2, batch_size: 16, warmup_epochs: 0.5, num_threads: 1, monitor_every: 1,
+           monitor_samples: 8, checkpoint_every: 1}
+search: {algorithm: random, num_trials: 4, batch_size: 4}
+resources: {workers: 0}
+export: {targets: [safetensors, pt2]}
+"""
+SST2 = """
+task: {name: sst2, options: {vocab_size: 120, max_length: 24}}
+supernet: {family: encoder}
+search: {objectives: [top1_error, num_macs]}
+"""
+LANGUAGE_MODEL = """
+task: {name: language_model, options: {vocab_size: 270, sequence_length: 8}}
+supernet: {family: decoder}
+search: {objectives: [perplexity, num_macs]}
+"""
+MULTI30K = """
+task: {name: multi30k, options: {vocab_size: 300, beam_size: 2}}
+supernet: {family: seq2seq, options: {dropout: 0.1}}
+evaluation: {validation_samples: 4}
+search: {objectives: [cross_entropy, num_macs]}
+export: {targets: []}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, sentences):
+    """Small files of each task."""
+    root = tmp_path_factory.mktemp("data")
+    for name in ("sst2", "text", "multi30k-en-de"):
+        (root / name).mkdir()
+    texts = iter(sentences(600, 0))
+    for part, count in (("train", 64), ("dev", 16), ("test", 16)):
+        lines = [f"{i % 2}\t{next(texts)}" for i in range(count)]
+        (root / "sst2" / f"{part}.tsv").write_text("\n".join(["label\tsentence", *lines, ""]))
+    written = "\n".join(next(texts) for _ in range(300))
+    (root / "text" / "tinyshakespeare.txt").write_text(written)
+    for part, count in (("train", 48), ("val", 8), ("test_2016_flickr", 8)):
+        english = [next(texts) for _ in range(count)]
+        for language, lines in (("en", english), ("de", [line.upper() for line in english])):
+            file = root / "multi30k-en-de" / f"{part}.{language}.gz"
+            file.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode()))
+    return root
+
+
+def configuration(text, data, **changes):
+    content = yaml.safe_load(COMMON)
+    for section, settings in (yaml.safe_load(text) | changes).items():
+        content[section] = {**content.get(section, {}), **settings}
+    content["task"]["data_dir"] = str(data)
+    return parse_config(content)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        (SST2, {"validation_top1_error [fraction]", "test_top1_accuracy [fraction]"}),
+        (LANGUAGE_MODEL, {"validation_perplexity [per token]", "test_cross_entropy [nats]"}),
+        (MULTI30K, {"validation_bleu [BLEU]", "test_bleu [BLEU]", "test_cross_entropy [nats]"}),
+    ],
+    ids=["sst2", "language_model", "multi30k"],
+)
+def test_a_run_ends_with_a_tested_front(text, columns, data, tmp_path):
+    run = nb.Run(tmp_path / "run", configuration(text, data))
+    check(run)
+    execute(run)
+    assert run.is_finished
+    table = pd.read_csv(run.folder / "pareto.csv")
+    assert columns <= set(table.columns)
+    assert len(table) == 4
+    tested = [column for column in columns if column.startswith("test_")]
+    assert table[table["rank"] == 1][tested].notna().all().all()
+    exported = list(run.folder.glob("export/*/*"))
+    names = {"manifest.json", "weights.safetensors", "model.pt2"}
+    assert {path.name for path in exported} == (names if run.config.export.targets else set())
+
+
+class TestWhatDoesNotFit:
+    def refused(self, data, tmp_path, text, **changes):
+        run = nb.Run(tmp_path / "run", configuration(text, data, **changes))
+        with pytest.raises(RequestError) as caught:
+            check(run)
+        assert list(tmp_path.iterdir()) == []
+        return str(caught.value)
+
+    def test_a_family_for_other_data_names_those_that_fit(self, data, tmp_path):
+        said = self.refused(data, tmp_path, SST2, supernet={"family": "resnet"})
+        assert "the family 'resnet' is not for data such as that of task 'sst2'" in said
+        assert said.endswith("possible: encoder")
+
+    def test_an_export_of_two_inputs(self, data, tmp_path):
+        said = self.refused(data, tmp_path, MULTI30K, export={"targets": ["onnx"]})
+        assert "networks for task 'multi30k' have 2 inputs" in said
+        assert "set export.targets=[]" in said
+
+    def test_an_objective_that_the_task_does_not_measure(self, data, tmp_path):
+        said = self.refused(
+            data, tmp_path, LANGUAGE_MODEL, search={"objectives": ["top1_error", "num_macs"]}
+        )
+        assert "'top1_error' is not measured; possible: perplexity, cross_entropy" in said
+
+    def test_an_unknown_option_of_the_task(self, data, tmp_path):
+        options = {"name": "sst2", "options": {"vocabulary": 5}}
+        said = self.refused(data, tmp_path, SST2, task=options)
+        assert "task.options do not fit 'sst2'" in said
+        assert "vocabulary" in said
+
+    def test_a_setting_of_the_supernet_that_the_data_decides(self, data, tmp_path):
+        supernet = {"family": "encoder", "options": {"vocab_size": 7}}
+        said = self.refused(data, tmp_path, SST2, supernet=supernet)
+        assert said == "supernet.options cannot set vocab_size, which the data decides"
+
+    def test_an_unknown_setting_of_the_supernet(self, data, tmp_path):
+        supernet = {"family": "encoder", "options": {"droput": 0.1}}
+        assert "unknown setting of encoder 'droput'" in self.refused(
+            data, tmp_path, SST2, supernet=supernet
+        )

@@ -1,0 +1,33 @@
+"""The experiments of this repository: every YAML of a run is one that could be started."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nasbench.config import load_config
+from nasbench.experiment import Run
+from nasbench.experiment.checks import check
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+RUNS = [path for path in FOLDER.glob("*.yaml") if "name" in yaml.safe_load(path.read_text())]
+
+
+def test_there_is_one_for_every_task_that_ships_data():
+    tasks = {load_config(path).task.name for path in RUNS}
+    assert tasks >= {"digits", "fashion_mnist", "sst2", "language_model", "multi30k"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[] if path.stem == "digits" else pytest.mark.data)
+        for path in RUNS
+    ],
+)
+def test_can_be_started(path, tmp_path, request):
+    if path.stem != "digits":
+        request.getfixturevalue("data_dir")
+    check(Run(tmp_path / "run", load_config(path)))
+    assert list(tmp_path.iterdir()) == []
