@@ -4,10 +4,12 @@ Shape legend: N images of a split, B images of a batch, R random numbers of an i
 H height, W width, K classes.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from scipy.special import betaincinv
 from torch import Tensor, nn
@@ -63,6 +65,16 @@ class ImagesInMemory:
     def digest(self) -> str:
         """Hash of pixels and labels."""
         return digest_of(self.pixels, self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Arrays, which the processes of a machine can share: a tensor would be copied."""
+        return _of_arrays, (self.pixels.numpy(), self.labels.numpy(), self.white)
+
+
+def _of_arrays(pixels: np.ndarray, labels: np.ndarray, white: int) -> ImagesInMemory:
+    with warnings.catch_warnings():  # shared memory is read-only, and no one writes there
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return ImagesInMemory(torch.from_numpy(pixels), torch.from_numpy(labels), white)
 
 
 @dataclass(frozen=True, slots=True)

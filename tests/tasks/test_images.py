@@ -1,6 +1,7 @@
 """Images in memory, their augmentation, and the tasks `digits` and `fashion_mnist`."""
 
 import gzip
+import pickle
 
 import pytest
 import torch
@@ -38,6 +39,15 @@ def test_pixels_are_scaled_to_one(digits):
     assert images.dtype == torch.float32
     assert images.min() == -1
     assert images.max() == 1
+
+
+def test_processes_share_the_pixels(digits):
+    split, buffers = digits.splits["train"], []
+    message = pickle.dumps(split, protocol=5, buffer_callback=buffers.append)
+    assert len(message) < 1000
+    received = pickle.loads(message, buffers=[bytes(buffer.raw()) for buffer in buffers])
+    assert torch.equal(received.pixels, split.pixels)
+    assert received.digest() == split.digest()
 
 
 def test_a_label_outside_the_classes_is_refused(digits):

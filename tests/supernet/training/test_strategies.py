@@ -7,36 +7,16 @@ import numpy as np
 import pytest
 
 from nasbench.errors import RequestError
-from nasbench.space import ActiveWhen, ElasticDimension, SearchSpace
-from nasbench.supernet import SUPERNETS
+from nasbench.space import ElasticDimension, SearchSpace
 from nasbench.supernet.training.strategies import (
-    STRATEGIES,
     Assignment,
-    Contest,
     CostTable,
     build_strategy,
     chain_steps,
 )
+from nasbench.testing.strategies import StrategyContract, ToySubnetworks
 
-
-class Subnetworks:
-    """A space whose MACs can be read off."""
-
-    def __init__(self):
-        self.space = SearchSpace(
-            [
-                ElasticDimension("stage.depth", (1, 2, 3)),
-                ElasticDimension("block1.kernel_size", (3, 5, 7)),
-                ElasticDimension("block1.width", (8, 16, 24, 32)),
-                ElasticDimension("block3.width", (8, 16), ActiveWhen("stage.depth", (3,))),
-            ]
-        )
-
-    def count(self, a):
-        return {"num_macs": a["stage.depth"] * a["block1.kernel_size"] ** 2 * a["block1.width"]}
-
-
-SUBNETWORKS = Subnetworks()
+SUBNETWORKS = ToySubnetworks()
 SPACE = SUBNETWORKS.space
 
 
@@ -49,56 +29,8 @@ def assignments(name, seed=0, **options):
     return build(name, **options).phases(12)[-1].assign(np.random.default_rng(seed))
 
 
-def architectures(found):
-    for assignment in found:
-        chosen = assignment.architecture
-        yield from chosen.candidates if isinstance(chosen, Contest) else (chosen,)
-
-
-@pytest.mark.parametrize("name", sorted(STRATEGIES))
-class TestStrategyContract:
-    def test_phases_last_as_long_as_training(self, name):
-        for num_epochs in (6, 7, 12, 100):
-            phases = build(name).phases(num_epochs)
-            assert sum(phase.num_epochs for phase in phases) == num_epochs
-            assert all(phase.num_epochs >= 1 for phase in phases)
-
-    def test_architectures_are_members_of_the_space(self, name):
-        for phase in build(name).phases(12):
-            for architecture in architectures(phase.assign(np.random.default_rng(0))):
-                assert SPACE.canonical(architecture) == architecture
-
-    def test_same_generator_same_assignments(self, name):
-        assert assignments(name, seed=5) == assignments(name, seed=5)
-
-    def test_whoever_learns_from_the_largest_comes_after_it(self, name):
-        for phase in build(name).phases(12):
-            first, *others = phase.assign(np.random.default_rng(0))
-            assert first.labels > 0
-            if any(other.largest for other in others):
-                assert first.architecture == SPACE.largest
-
-    def test_there_is_a_teacher_before_anyone_learns_from_it(self, name):
-        is_frozen = False
-        for phase in build(name).phases(12):
-            is_frozen |= "freeze_teacher" in phase.preparations
-            found = phase.assign(np.random.default_rng(0))
-            assert is_frozen or not any(assignment.teacher for assignment in found)
-
-    def test_every_loss_has_a_target(self, name):
-        for assignment in assignments(name):
-            assert assignment.labels + assignment.largest + assignment.teacher > 0
-
-    def test_an_unknown_option_is_refused(self, name):
-        with pytest.raises(RequestError, match=f"do not fit '{name}'.*no_such_option"):
-            build(name, no_such_option=1)
-
-    def test_works_with_every_family(self, name):
-        for family in SUPERNETS:
-            supernet = SUPERNETS[family].build("tiny")
-            for phase in build_strategy(name, supernet, {}).phases(12):
-                for architecture in architectures(phase.assign(np.random.default_rng(0))):
-                    supernet.activate(architecture)
+class TestStrategyContract(StrategyContract):
+    pass
 
 
 class TestSandwichRule:
@@ -232,7 +164,7 @@ class TestProgressiveShrinking:
         assert phases[-1].trained_choices["block1.width"] == (24, 32)
 
     def test_leaves_out_phases_in_which_nothing_opens(self):
-        subnetworks = Subnetworks()
+        subnetworks = ToySubnetworks()
         subnetworks.space = SearchSpace(
             [ElasticDimension("width", (8, 16)), ElasticDimension("resolution", (20, 28))]
         )

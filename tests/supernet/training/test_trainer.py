@@ -531,3 +531,31 @@ def test_a_network_alone_is_trained_as_a_supernet_of_one(digits, tmp_path):
     alone.eval()
     torch.testing.assert_close(alone.extract(alone.largest)(*inputs), alone(*inputs))
     assert len(alone.example_inputs(5)[0]) == 5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("strategy", ["sandwich", "progressive_shrinking"])
+def test_trains_on_cuda(precision, strategy, digits, tmp_path):
+    config = changed(
+        strategy=strategy,
+        epochs=6,
+        precision=precision,
+        device="cuda",
+        channels_last=True,
+        averaging_decay=0.9,
+        monitor_every=2,
+        learning_rate=0.02,
+    )
+
+    def stop(report):
+        if report.step == 70:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(digits, tmp_path, config, on_step=stop)
+    supernet, history = train(digits, tmp_path, config)
+    assert len(history) == 6
+    assert min(record["loss"] for record in history) < 0.9 * history[0]["loss"]
+    assert next(supernet.parameters()).device.type == "cpu"
