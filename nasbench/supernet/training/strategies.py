@@ -28,6 +28,7 @@ import numpy as np
 from nasbench.errors import RequestError
 from nasbench.registry import Registry
 from nasbench.space import Architecture, Choice, ElasticDimension, Genomes, SearchSpace
+from nasbench.tasks.options import check_whole_number
 
 Preparation = Literal["zero_residual_branches", "sort_channels", "freeze_teacher"]
 """What the trainer does to the supernet before a phase: start every residual branch at zero; sort
@@ -162,7 +163,7 @@ class SandwichRule(SingleStage):
     label_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_count("num_random", self.num_random, 0)
+        check_whole_number("training.options.num_random", self.num_random, 0)
         _check_share("label_weight", self.label_weight)
 
     def assign(self, rng: np.random.Generator) -> list[Assignment]:
@@ -222,8 +223,8 @@ class AttentiveSampling(BigNAS):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_count("num_candidates", self.num_candidates, 1)
-        _check_count("num_bins", self.num_bins, 1)
+        check_whole_number("training.options.num_candidates", self.num_candidates, 1)
+        check_whole_number("training.options.num_bins", self.num_bins, 1)
         if self.winner not in ("best", "worst"):
             raise RequestError(f"training.options.winner is best or worst, not {self.winner!r}")
         object.__setattr__(self, "_table", CostTable(self.subnetworks, self.num_bins))
@@ -299,7 +300,7 @@ class SinglePath(SingleStage):
     num_random: int = 1
 
     def __post_init__(self) -> None:
-        _check_count("num_random", self.num_random, 1)
+        check_whole_number("training.options.num_random", self.num_random, 1)
 
     def assign(self, rng: np.random.Generator) -> list[Assignment]:
         """`num_random` random ones."""
@@ -507,8 +508,8 @@ class SortedChain(SingleStage):
 
     def __post_init__(self) -> None:
         if self.num_members is not None:
-            _check_count("num_members", self.num_members, 2)
-        _check_count("num_random", self.num_random, 1)
+            check_whole_number("training.options.num_members", self.num_members, 2)
+        check_whole_number("training.options.num_random", self.num_random, 1)
         _check_share("label_weight", self.label_weight)
         if self.label_weight < 1 and not self.includes_largest:
             raise RequestError("label_weight below 1 distils from the largest: includes_largest")
@@ -565,11 +566,6 @@ def chain_steps(space: SearchSpace) -> list[Architecture]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise RequestError(f"training.options.{name} is a whole number from {least}, not {value!r}")
 
 
 def _check_share(name: str, value: object) -> None:
