@@ -161,7 +161,8 @@ def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     write_pareto_csv(run, tested, evaluator.task.metrics)
     if len(run.objectives) == 2:
         plots.save(plots.plot_pareto_front(run), run.folder / "pareto.png")
-    return {"num_front": len(front)}
+    conditions = evaluator.task.conditions()
+    return {"num_front": len(front)} | ({"metric_conditions": conditions} if conditions else {})
 
 
 def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[str, Any]:

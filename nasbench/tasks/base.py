@@ -105,6 +105,10 @@ class Task(ABC):
     ) -> dict[str, float]:
         """All of `metrics` of a model in eval mode on a split, or on its first `num_samples`."""
 
+    def conditions(self) -> dict[str, str]:
+        """How a metric is measured, by its name, where that has to be said beside its values."""
+        return {}
+
     def num_targets(self, indices_B: Tensor) -> int:
         """How many targets these training samples have together; one each by default."""
         return len(indices_B)

@@ -152,9 +152,6 @@ class Translation(TextTask):
         beam_size: of the search for translations.
         num_left_out: training pairs that were too long.
 
-    Attributes:
-        bleu_signature: how BLEU is computed, in sacreBLEU's words, to be named beside each value.
-
     Raises:
         RequestError: for an empty split.
         MissingExtraError: where sacrebleu is not installed.
@@ -174,7 +171,11 @@ class Translation(TextTask):
         self.name, self.pairs, self.tokenizer = name, splits, tokenizer
         self.max_length, self.beam_size, self.num_left_out = max_length, beam_size, num_left_out
         super().__init__(splits)
-        self.bleu_signature = str(_bleu(references=[["one sentence"]]).get_signature())
+        self._signature = str(_bleu(references=[["one sentence"]]).get_signature())
+
+    def conditions(self) -> dict[str, str]:
+        """SacreBLEU's signature, and how sentences are searched."""
+        return {"bleu": f"sacreBLEU {self._signature}, beam search of {self.beam_size}"}
 
     @property
     def network_settings(self) -> dict[str, int]:

@@ -158,8 +158,10 @@ class TestBleu:
         assert task.evaluate(model, "validation", 3, num_samples=4)["bleu"] == pytest.approx(100)
 
     def test_says_how_it_was_computed(self, task):
-        assert task.bleu_signature.startswith(
-            "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
+        assert (
+            task.conditions()["bleu"]
+            .removeprefix("sacreBLEU ")
+            .startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
         )
 
     def test_without_its_package_is_refused_before_training(self, root, monkeypatch):

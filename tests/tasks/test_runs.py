@@ -90,6 +90,8 @@ def test_a_run_ends_with_a_tested_front(text, columns, data, tmp_path):
     assert len(table) == 4
     tested = [column for column in columns if column.startswith("test_")]
     assert table[table["rank"] == 1][tested].notna().all().all()
+    conditions = run.record["stages"]["report"].get("metric_conditions", {})
+    assert ("|version:" in conditions.get("bleu", "")) == (text == MULTI30K)
     exported = list(run.folder.glob("export/*/*"))
     names = {"manifest.json", "weights.safetensors", "model.pt2"}
     assert {path.name for path in exported} == (names if run.config.export.targets else set())
