@@ -360,6 +360,11 @@ class SupernetContract:
         assert not any(output.any() for output in outputs)
 
     def test_last_features_go_into_the_output_layer(self, supernet: Supernet[Any]) -> None:
+        try:
+            supernet.output_layer  # noqa: B018
+        except RequestError as error:
+            assert "names no layer of last features" in str(error)
+            return
         seen: list[Tensor] = []
         supernet.output_layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         for architecture in (supernet.largest, supernet.smallest):
