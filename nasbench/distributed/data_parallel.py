@@ -88,7 +88,11 @@ def train_on_ray(
     scratch = recipe.folder.with_name("ray_train")
     trainer = ray.train.torch.TorchTrainer(
         _train_replica,
-        train_loop_config={"recipe": ray.put(recipe), "reports": reports},
+        train_loop_config={
+            "recipe": ray.put(recipe),
+            "reports": reports,
+            "failed": str(scratch / "failed"),
+        },
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if on_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
@@ -115,14 +119,11 @@ def train_on_ray(
 
     listener = threading.Thread(target=listen, name="training-reports", daemon=True)
     listener.start()
+    died: ray.train.TrainingFailedError | None = None
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        reason = " ".join(str(error).split())
-        raise WorkError(
-            f"a training process died more than {resources.max_retries} times; what is finished "
-            f"is kept, so the same command carries on ({reason})"
-        ) from error
+        died = error
     finally:
         reports.put(_END)
         listener.join()
@@ -130,17 +131,33 @@ def train_on_ray(
         shutil.rmtree(scratch, ignore_errors=True)
     if failed:
         raise failed[0]
+    if died is not None:
+        reason = " ".join(str(died).split())
+        raise WorkError(
+            f"a training process died more than {resources.max_retries} times; what is finished "
+            f"is kept, so the same command carries on ({reason})"
+        ) from died
     checkpoint = load_latest(recipe.folder, recipe.fingerprint)
     assert checkpoint is not None, "training ends with a checkpoint"
     return list(checkpoint.history)
 
 
 def _train_replica(config: Mapping[str, Any]) -> None:
-    """What each process does. An error that trying again cannot mend is sent, not raised."""
+    """What each process does.
+
+    An error that trying again cannot mend is sent to whoever started the training. It is raised
+    as well, which ends the other processes: they may be waiting for this one. Those that Ray then
+    starts in their place find the mark, and leave.
+    """
+    mark = Path(config["failed"])
+    if mark.exists():
+        return
     recipe: TrainingRecipe = ray.get(config["recipe"])
     is_first = ray.train.get_context().get_world_rank() == 0
     try:
         recipe.train(config["reports"].put if is_first else None)
     except NasbenchError as error:
-        if is_first:
-            config["reports"].put(error)
+        config["reports"].put(error)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        raise

@@ -53,14 +53,19 @@ def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
             f"the family '{name}' is not for data such as that of task '{task.name}', which "
             f"decides {', '.join(from_data)}; possible: {', '.join(fitting) or 'none'}"
         )
-    decided = sorted(set(config.supernet.options) & set(from_data))
+    options = config.supernet.options
+    for own in ("preset", "sharing", "seed"):
+        if own in options:
+            place = "seed" if own == "seed" else f"supernet.{own}"
+            raise RequestError(f"supernet.options cannot set {own}; set {place}")
+    decided = sorted(set(options) & set(from_data))
     if decided:
         raise RequestError(f"supernet.options cannot set {decided[0]}, which the data decides")
     return family.build(
         preset=config.supernet.preset,
         sharing=config.supernet.sharing,
         seed=config.seed,
-        **config.supernet.options,
+        **options,
         **from_data,
     )
 

@@ -8,7 +8,7 @@ The importance of a channel is the sum of the absolute weights that read it, as 
 et al., ICLR 2020).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,20 +25,22 @@ class ChannelGroup:
 
     Args:
         dimension: the elastic dimension that says how many of them are active.
-        width_at: that number, in the largest sub-network, for each of the dimension's choices.
+        widths_at: those numbers for each of the dimension's choices; several, where they follow
+            from another dimension as well.
         writers: each puts the channels that a layer writes into the given order.
         reader: the weight whose inputs they are.
     """
 
     dimension: str
-    width_at: Mapping[Choice, int]
+    widths_at: Mapping[Choice, Collection[int]]
     writers: Sequence[Callable[[Tensor], None]]
     reader: SharedWeight
 
     def sort(self, trained: Sequence[Choice] = ()) -> None:
         """Most important first, but only among channels that the same trained choices use."""
         importance = self.reader.input_importance()
-        edges = sorted({0, len(importance), *(self.width_at[choice] for choice in trained)})
+        of_trained = (width for choice in trained for width in self.widths_at[choice])
+        edges = sorted({0, len(importance), *of_trained})
         order = torch.cat(
             [
                 start + importance[start:end].argsort(descending=True, stable=True)

@@ -11,7 +11,7 @@ features), C active channels of a layer that keeps their number, H height, W wid
 V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -486,11 +486,13 @@ class ElasticFeedForward(nn.Module):
         self.activation = ACTIVATIONS[activation]()
         self.project = ElasticLinear(inner_channels, channels, sharing=sharing)
 
-    def channel_group(self, dimension: str, width_at: Mapping[Choice, int]) -> ChannelGroup:
+    def channel_group(
+        self, dimension: str, widths_at: Mapping[Choice, Collection[int]]
+    ) -> ChannelGroup:
         """The inner channels, whose number follows from that dimension's choice."""
         return ChannelGroup(
             dimension=dimension,
-            width_at=width_at,
+            widths_at=widths_at,
             writers=[self.expand.reorder_outputs],
             reader=self.project.shared,
         )

@@ -128,13 +128,15 @@ class StackSpec:
                 found.append(ElasticDimension(self._prefix(layer) + name, choices, condition))
         return found
 
-    def feed_forward_choices(self, layer: int) -> tuple[str, dict[Choice, int]]:
-        """The dimension of a block's inner features, and their number at each choice, at most."""
+    def feed_forward_choices(self, layer: int) -> tuple[str, dict[Choice, set[int]]]:
+        """The dimension of a block's inner features, and their numbers at each choice."""
         if self.feed_forward_widths:
-            widths: dict[Choice, int] = {width: width for width in self.feed_forward_widths}
+            widths: dict[Choice, set[int]] = {width: {width} for width in self.feed_forward_widths}
             return f"{self._prefix(layer)}feed_forward_width", widths
-        hidden_size = max(self.hidden_sizes)
-        ratios: dict[Choice, int] = {r: int(hidden_size * r) for r in self.feed_forward_ratios}
+        sizes = self.hidden_sizes
+        ratios: dict[Choice, set[int]] = {
+            ratio: {int(size * ratio) for size in sizes} for ratio in self.feed_forward_ratios
+        }
         return f"{self._prefix(layer)}feed_forward_ratio", ratios
 
     @property

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nasbench.errors import RequestError, closest
+from nasbench.errors import RequestError, WorkError, closest
 from nasbench.tasks.base import SplitName
 from nasbench.tasks.files import data_folder
 from nasbench.tasks.images import Augmentation, ImageClassification
@@ -82,7 +82,7 @@ def image_folder(
     check_whole_number("num_threads", num_threads, 1)
     check_share("min_area", min_area)
     check_share("center", center)
-    if channels not in _MODES:
+    if type(channels) is not int or channels not in _MODES:
         raise RequestError(f"channels is 3, or 1 for grey, not {channels!r}")
     folders = {name: _existing(path, possible) for name, possible in _FOLDERS.items()}
     classes = _classes(folders["train"])
@@ -133,7 +133,7 @@ class ImageFiles:
         """Float32 (B, C, H, W) in [-1, 1]: the center of each image or, with draws, random parts.
 
         Raises:
-            RequestError: naming a file that is no image.
+            WorkError: naming a file that is no image.
         """
         draws = repeat(None) if draws_BR is None else draws_BR.tolist()
         with ThreadPoolExecutor(self.num_threads) as pool:  # PIL decodes outside of Python's lock
@@ -155,7 +155,7 @@ class ImageFiles:
             with Image.open(path) as file:
                 image = _converted(file, _MODES[self.channels])
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise RequestError(f"'{path}' cannot be read as an image: {error}") from None
+            raise WorkError(f"'{path}' cannot be read as an image: {error}") from None
         if draws is None:
             box = central_box(*image.size, self.center)
         else:

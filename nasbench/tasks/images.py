@@ -4,6 +4,7 @@ Shape legend: N images of a split, B images of a batch, R random numbers of an i
 H height, W width, K classes.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from nasbench.errors import RequestError
 from nasbench.tasks.base import Batch, Split, SplitName, Task, digest_of
 from nasbench.tasks.classification import METRICS, evaluate_classifier
+from nasbench.tasks.options import check_flag, check_whole_number
 
 
 class LabeledImages(Split, Protocol):
@@ -98,11 +100,10 @@ class Augmentation:
     NUM_DRAWS = 5  # row, column, side, how much of which other image
 
     def __post_init__(self) -> None:
-        if type(self.shift) is not int or self.shift < 0:
-            raise RequestError(f"shift is a whole number of pixels from 0 up, not {self.shift!r}")
-        if isinstance(self.mixup, bool) or not isinstance(self.mixup, int | float):
-            raise RequestError(f"mixup is a number from 0 up, not {self.mixup!r}")
-        if self.mixup < 0:
+        check_whole_number("shift", self.shift, 0, most=1000)
+        check_flag("flip", self.flip)
+        is_number = isinstance(self.mixup, int | float) and not isinstance(self.mixup, bool)
+        if not is_number or not 0 <= self.mixup < math.inf:
             raise RequestError(f"mixup is a number from 0 up, not {self.mixup!r}")
 
     def moved(self, images_BCHW: Tensor, draws_BR: Tensor) -> Tensor:

@@ -3,10 +3,17 @@
 from nasbench.errors import RequestError
 
 
-def check_whole_number(name: str, value: object, least: int) -> None:
-    """RequestError unless a setting is a whole number from `least` up."""
-    if type(value) is not int or value < least:
-        raise RequestError(f"{name} is a whole number from {least} up, not {value!r}")
+def check_whole_number(name: str, value: object, least: int, most: int = 10**7) -> None:
+    """RequestError unless a setting is a whole number from `least` up, and not absurd."""
+    if type(value) is not int or not least <= value <= most:
+        bound = f"to {most:,}" if type(value) is int and value > most else "up"
+        raise RequestError(f"{name} is a whole number from {least} {bound}, not {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """RequestError unless a setting is true or false."""
+    if not isinstance(value, bool):
+        raise RequestError(f"{name} is true or false, not {value!r}")
 
 
 def check_share(name: str, value: object) -> None:

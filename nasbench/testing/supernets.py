@@ -326,14 +326,21 @@ class SupernetContract:
             return
         trained: dict[str, list[Choice]] = {}
         for group in supernet.channel_groups():
-            by_width = sorted(group.width_at, key=lambda choice: group.width_at[choice])
+            by_width = sorted(group.widths_at, key=lambda choice: max(group.widths_at[choice]))
             trained[group.dimension] = by_width[-2:]
         narrower = supernet.space.canonical(
             {**supernet.largest, **{name: choices[0] for name, choices in trained.items()}}
         )
         before = supernet.state_dict()
         before = {name: tensor.clone() for name, tensor in before.items()}
-        kept = [supernet.largest, narrower]
+        rng = np.random.default_rng(0)
+        drawn = [
+            supernet.space.canonical(
+                {**other, **{name: of[rng.integers(len(of))] for name, of in trained.items()}}
+            )
+            for other in random_architectures(supernet.space, 4)
+        ]
+        kept = [supernet.largest, narrower, *drawn]
         outputs = [calibrated_output(supernet, architecture) for architecture in kept]
         supernet.sort_channels(trained)
         for architecture, output in zip(kept, outputs, strict=True):

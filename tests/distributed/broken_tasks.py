@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+from nasbench.errors import WorkError
+from nasbench.supernet.replicas import replica
 from tests.supernet.training.toy_translation import Backwards
 
 
@@ -20,6 +22,18 @@ class Dies(Backwards):
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().epoch(batch_size, seed=seed, epoch=epoch)
+
+
+class Unreadable(Backwards):
+    """Has samples that one process alone cannot load, in the middle of training."""
+
+    def load(self, split, indices_B, draws_BR=None):
+        if draws_BR is not None and replica() == 1 and self.num_loads >= 3:
+            raise WorkError("sample 7 cannot be read")
+        self.num_loads += draws_BR is not None
+        return super().load(split, indices_B, draws_BR)
+
+    num_loads = 0
 
 
 class Overflows(Backwards):

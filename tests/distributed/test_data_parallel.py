@@ -9,7 +9,7 @@ from nasbench.distributed.data_parallel import TrainingRecipe, train_on_ray
 from nasbench.errors import WorkError
 from nasbench.supernet import SUPERNETS, build_supernet
 from nasbench.supernet.training.checkpoint import load_latest
-from tests.distributed.broken_tasks import Dies, Overflows
+from tests.distributed.broken_tasks import Dies, Overflows, Unreadable
 from tests.supernet.training.toy_translation import Backwards
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -96,3 +96,10 @@ def test_what_goes_wrong_in_a_worker_is_said_here_and_not_tried_again(tmp_path):
     with pytest.raises(WorkError, match=r"the loss of .* was not finite in epoch 1"):
         train_on_ray(made, RESOURCES, reports.append)
     assert reports == []
+
+
+def test_what_goes_wrong_in_one_worker_alone_holds_up_nobody(tmp_path):
+    made = recipe(tmp_path, Unreadable())
+    with pytest.raises(WorkError, match="sample 7 cannot be read"):
+        train_on_ray(made, RESOURCES, lambda _: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) in ([], ["checkpoints"])

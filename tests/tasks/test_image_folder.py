@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nasbench.errors import RequestError
+from nasbench.errors import RequestError, WorkError
 from nasbench.tasks import TASKS
 from nasbench.tasks.image_folder import central_box, image_folder, random_box
 
@@ -236,13 +236,13 @@ class TestRefusal:
         path = root / "zoo" / "train" / "ape" / "0.png"
         path.write_bytes(path.read_bytes()[:300] if is_cut else b"no image")
         task = zoo(root)
-        with pytest.raises(RequestError, match=r"ape/0\.png' cannot be read as an image: "):
+        with pytest.raises(WorkError, match=r"ape/0\.png' cannot be read as an image: "):
             task.load("train", torch.arange(12))
 
     def test_of_more_than_8_bits(self, root):
         pixels = np.full((SIDE, SIDE), 300, dtype=np.uint16)
         Image.fromarray(pixels).save(root / "zoo" / "test" / "ape" / "deep.png")
-        with pytest.raises(RequestError, match="have the mode 'I;16', but 8 bits are possible"):
+        with pytest.raises(WorkError, match="have the mode 'I;16', but 8 bits are possible"):
             only_image(root, "deep.png")
 
     @pytest.mark.parametrize(

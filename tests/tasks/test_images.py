@@ -92,7 +92,17 @@ def test_mixup_blends_images_as_it_blends_labels():
     torch.testing.assert_close(batch.inputs[0][:, 0, 0, 0], expected)
 
 
-@pytest.mark.parametrize("wrong", [{"shift": -1}, {"shift": 1.5}, {"mixup": -0.1}, {"mixup": "a"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shift": -1},
+        {"shift": 1.5},
+        {"shift": 10**6},
+        {"mixup": -0.1},
+        {"mixup": "a"},
+        {"mixup": float("nan")},
+    ],
+)
 def test_a_bad_augmentation_is_refused(wrong):
     (name,) = wrong
     with pytest.raises(RequestError, match=f"{name} is a"):

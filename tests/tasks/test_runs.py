@@ -1,6 +1,7 @@
 """Whole runs on tasks of text, with a family that fits each: train, search, report, export."""
 
 import gzip
+import re
 
 import pandas as pd
 import pytest
@@ -131,6 +132,12 @@ class TestWhatDoesNotFit:
         supernet = {"family": "encoder", "options": {"vocab_size": 7}}
         said = self.refused(data, tmp_path, SST2, supernet=supernet)
         assert said == "supernet.options cannot set vocab_size, which the data decides"
+
+    @pytest.mark.parametrize(("name", "place"), [("seed", "seed"), ("preset", r"supernet\.preset")])
+    def test_a_setting_that_has_a_place_of_its_own(self, name, place, data, tmp_path):
+        supernet = {"family": "encoder", "options": {name: 3}}
+        said = self.refused(data, tmp_path, SST2, supernet=supernet)
+        assert re.fullmatch(rf"supernet\.options cannot set {name}; set {place}", said)
 
     def test_an_unknown_setting_of_the_supernet(self, data, tmp_path):
         supernet = {"family": "encoder", "options": {"droput": 0.1}}

@@ -22,7 +22,7 @@ none of its logits. Weight sharing of any kind but slices is for the feed-forwar
 Shape legend: B batch, T tokens, C features of a token, V vocabulary.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -126,11 +126,13 @@ class ElasticGatedFeedForward(nn.Module):
         gated = gate * self.expand(x_BTC, inner, with_bias=with_bias)
         return self.project(gated, x_BTC.shape[-1], with_bias=with_bias)
 
-    def channel_group(self, dimension: str, width_at: Mapping[Choice, int]) -> ChannelGroup:
+    def channel_group(
+        self, dimension: str, widths_at: Mapping[Choice, Collection[int]]
+    ) -> ChannelGroup:
         """The inner features, whose number follows from that dimension's choice."""
         return ChannelGroup(
             dimension=dimension,
-            width_at=width_at,
+            widths_at=widths_at,
             writers=[self.gate.reorder_outputs, self.expand.reorder_outputs],
             reader=self.project.shared,
         )
@@ -239,13 +241,13 @@ class DecoderSupernet(Supernet[DecoderShape]):
 
     def channel_groups(self) -> list[ChannelGroup]:
         """The inner features of each block's feed-forward."""
-        features = max(self.spec.hidden_sizes)
-        width_at: dict[Choice, int] = {
-            ratio: features * ratio for ratio in self.spec.feed_forward_ratios
+        widths_at: dict[Choice, set[int]] = {
+            ratio: {size * ratio for size in self.spec.hidden_sizes}
+            for ratio in self.spec.feed_forward_ratios
         }
         return [
             cast(ElasticParallelBlock, block).feed_forward.channel_group(
-                f"layer{layer}.feed_forward_ratio", width_at
+                f"layer{layer}.feed_forward_ratio", widths_at
             )
             for layer, block in enumerate(self.blocks, 1)
         ]

@@ -232,8 +232,9 @@ class ElasticBlock(nn.Module):
         name = stage.name if stage.is_uniform else f"{stage.name}.{block}"
         return ChannelGroup(
             dimension=f"{name}.expansion_ratio",
-            width_at={
-                ratio: _inner_channels(max(in_widths), ratio) for ratio in stage.expansion_ratios
+            widths_at={
+                ratio: {_inner_channels(width, ratio) for width in in_widths}
+                for ratio in stage.expansion_ratios
             },
             writers=writers,
             reader=self.project.conv.shared,

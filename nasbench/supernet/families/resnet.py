@@ -143,9 +143,9 @@ class BasicStage:
         """The largest `block_widths`."""
         return max(self.widths), max(self.widths)
 
-    def inner_widths(self, block: int) -> tuple[str, dict[Choice, int]]:
-        """The dimension that sets a block's inner channels, and their number at each choice."""
-        return f"{self.name}.block{block}.inner_width", {width: width for width in self.widths}
+    def inner_widths(self, block: int) -> tuple[str, dict[Choice, set[int]]]:
+        """The dimension that sets a block's inner channels, and their numbers at each choice."""
+        return f"{self.name}.block{block}.inner_width", {width: {width} for width in self.widths}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,11 +196,11 @@ class BottleneckStage:
         inner = round_channels(max(self.widths) * max(self.expansion_ratios))
         return inner, inner, max(self.widths)
 
-    def inner_widths(self, block: int) -> tuple[str, dict[Choice, int]]:
-        """The dimension that sets a block's inner channels, and their number at each choice."""
-        width = max(self.widths)
+    def inner_widths(self, block: int) -> tuple[str, dict[Choice, set[int]]]:
+        """The dimension that sets a block's inner channels, and their numbers at each choice."""
         return f"{self.name}.block{block}.expansion_ratio", {
-            ratio: round_channels(width * ratio) for ratio in self.expansion_ratios
+            ratio: {round_channels(width * ratio) for width in self.widths}
+            for ratio in self.expansion_ratios
         }
 
 
@@ -353,14 +353,14 @@ class ElasticBlock(nn.Module):
 
     def channel_groups(self, stage: Stage, block: int) -> list[ChannelGroup]:
         """The channels between one convolution and the next, where their number is elastic."""
-        dimension, width_at = stage.inner_widths(block)
-        if len(width_at) == 1:
+        dimension, widths_at = stage.inner_widths(block)
+        if len(widths_at) == 1:
             return []
         convs = [cast(ElasticConvNorm, conv) for conv in self.convs]
         return [
             ChannelGroup(
                 dimension=dimension,
-                width_at=width_at,
+                widths_at=widths_at,
                 writers=[first.reorder_outputs],
                 reader=second.conv.shared,
             )

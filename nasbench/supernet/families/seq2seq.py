@@ -357,11 +357,11 @@ class Seq2SeqSupernet(Supernet[Seq2SeqShape]):
 
     def channel_groups(self) -> list[ChannelGroup]:
         """The inner features of each layer's feed-forward."""
-        width_at: dict[Choice, int] = {width: width for width in self.spec.feed_forward_widths}
+        widths_at: dict[Choice, set[int]] = {w: {w} for w in self.spec.feed_forward_widths}
         stacks = {"encoder": self.encoder, "decoder": self.decoder}
         return [
             cast(ElasticEncoderLayer | ElasticDecoderLayer, layer).feed_forward.channel_group(
-                f"{name}.feed_forward_width", width_at
+                f"{name}.feed_forward_width", widths_at
             )
             for stack, layers in stacks.items()
             for name, layer in zip(_layer_names(stack, len(layers)), layers, strict=True)

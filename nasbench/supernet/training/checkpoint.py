@@ -8,6 +8,7 @@ files' hashes: a damaged checkpoint is named, not loaded. Nothing in it is unpic
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from torch import Tensor
 from nasbench.errors import RequestError
 
 _TENSORS = ("weights", "optimizer", "average", "teacher")
+_NAME = re.compile(r"step-\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> P
 def latest_step(folder: Path) -> int:
     """The step of the last checkpoint below `folder`; 0 where there is none."""
     found = _checkpoints(folder)
-    return int(found[-1].name.removeprefix("step-")) if found else 0
+    return _step_of(found[-1]) if found else 0
 
 
 def load_latest(folder: Path, fingerprint: str) -> Checkpoint | None:
@@ -137,8 +139,13 @@ def load_latest(folder: Path, fingerprint: str) -> Checkpoint | None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """All checkpoint folders, oldest first."""
-    return sorted(folder.glob("step-*"))
+    """All checkpoint folders, oldest first; a folder that somebody renamed is none."""
+    found = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=_step_of)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _outdated(checkpoints: list[Path], keep: int) -> list[Path]:

@@ -10,7 +10,7 @@ from tensorboardX import SummaryWriter
 
 
 class TrainingLog:
-    """Scalars over optimizer steps; what an earlier process logged past `step` is dropped.
+    """Scalars over optimizer steps; what an earlier process logged from `step` on is dropped.
 
     Args:
         folder: where the event files are kept.

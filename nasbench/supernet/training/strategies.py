@@ -16,6 +16,7 @@ Random means that every choice of a dimension is as likely as the others, as in 
 every architecture: nearly all architectures of a space with elastic depth are deep.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ import numpy as np
 from nasbench.errors import RequestError
 from nasbench.registry import Registry
 from nasbench.space import Architecture, Choice, ElasticDimension, Genomes, SearchSpace
-from nasbench.tasks.options import check_whole_number
+from nasbench.tasks.options import check_flag, check_whole_number
 
 Preparation = Literal["zero_residual_branches", "sort_channels", "freeze_teacher"]
 """What the trainer does to the supernet before a phase: start every residual branch at zero; sort
@@ -401,8 +402,12 @@ class ProgressiveShrinking:
     def __post_init__(self) -> None:
         for name in ("label_weight", "teacher_weight"):
             value = getattr(self, name)
-            if not _is_number(value) or value < 0:
-                raise RequestError(f"{name} is a number from 0 up, not {value!r}")
+            if not _is_number(value) or not 0 <= value < math.inf:
+                raise RequestError(f"training.options.{name} is a number from 0 up, not {value!r}")
+        if self.label_weight == self.teacher_weight == 0:
+            raise RequestError(
+                "training.options has label_weight and teacher_weight 0, which leaves no loss"
+            )
 
     def phases(self, num_epochs: int) -> list[Phase]:
         """The largest alone, then one phase for each group of choices that opens.
@@ -511,8 +516,12 @@ class SortedChain(SingleStage):
             check_whole_number("training.options.num_members", self.num_members, 2)
         check_whole_number("training.options.num_random", self.num_random, 1)
         _check_share("label_weight", self.label_weight)
+        check_flag("training.options.includes_largest", self.includes_largest)
         if self.label_weight < 1 and not self.includes_largest:
-            raise RequestError("label_weight below 1 distils from the largest: includes_largest")
+            raise RequestError(
+                "training.options.label_weight below 1 distils from the largest, so it needs "
+                "includes_largest: true"
+            )
         longest = len(chain_steps(self.subnetworks.space))
         if self.num_members is not None and self.num_members > longest:
             raise RequestError(

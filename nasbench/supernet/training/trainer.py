@@ -12,6 +12,7 @@ batch normalization (over the pieces of all replicas, but not over accumulated o
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasbench.config import TrainingConfig
+from nasbench.config import DistillationConfig, TrainingConfig
 from nasbench.errors import RequestError, WorkError
 from nasbench.space import Architecture
 from nasbench.supernet.attention import ElasticAttention
@@ -139,8 +140,8 @@ def training_device(config: TrainingConfig) -> torch.device:
     try:
         device = torch.device(config.device)
         if config.num_workers == 1 or device.type != "cuda":
-            torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+            float(torch.ones(1, device=device))
+    except (RuntimeError, AssertionError, ImportError) as error:  # what torch says without it
         reason = str(error).partition("\n")[0]
         raise RequestError(f"training.device is '{config.device}', but: {reason}") from None
     return device
@@ -169,7 +170,9 @@ def check_training(
             f"{config.batch_size} in {config.accumulation_steps} accumulated pieces has {piece}"
         )
     strategy = build_strategy(config.strategy, supernet, config.options)
-    prepared = [phase for phase in strategy.phases(config.epochs) if phase.preparations]
+    phases = strategy.phases(config.epochs)
+    _check_phases(phases, config)
+    prepared = [phase for phase in phases if phase.preparations]
     rehearsal = copy.deepcopy(supernet) if prepared else supernet
     for phase in prepared:
         _prepare_weights(rehearsal, phase)
@@ -190,9 +193,29 @@ def check_training(
     return strategy
 
 
+def _check_phases(phases: Sequence[Phase], config: TrainingConfig) -> None:
+    """RequestError unless the phases fill the epochs, and distil where that is configured."""
+    num_epochs = sum(phase.num_epochs for phase in phases)
+    if num_epochs != config.epochs or any(phase.num_epochs < 1 for phase in phases):
+        raise RequestError(
+            f"the phases of training strategy '{config.strategy}' last {num_epochs} epochs, but "
+            f"training.epochs is {config.epochs}"
+        )
+    rng = np.random.default_rng(0)
+    drawn = [a for phase in phases for _ in range(8) for a in phase.assign(rng)]
+    distils = any(assignment.largest or assignment.teacher for assignment in drawn)
+    if config.distillation != DistillationConfig() and not distils:
+        raise RequestError(
+            f"training.distillation is set, but training strategy '{config.strategy}' with these "
+            "options distils nothing; leave it away, or see training.options.label_weight"
+        )
+
+
 @contextmanager
 def _determinism(is_wanted: bool) -> Iterator[None]:
     """Refuse operations whose result depends on timing, for the block."""
+    if is_wanted:  # what cuBLAS asks for
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(is_wanted or before)
     try:
@@ -231,7 +254,8 @@ class _Training:
             self.average = {n: p.detach().clone() for n, p in supernet.named_parameters()}
         self.optimizer = build_optimizer(supernet, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-        self.loss_of_guessing, self.has_largest = math.inf, False
+        self.loss_of_guessing, self.has_largest, self.has_labels = math.inf, False, False
+        self.looks_step = self.average_start = 0
 
     # -- from the first step to the last -------------------------------------------------------
 
@@ -241,7 +265,7 @@ class _Training:
         if self.step < self.num_steps:
             log = None
             if log_folder is not None and replica() == 0:
-                log = TrainingLog(log_folder, self.step)
+                log = TrainingLog(log_folder, self.step + 1)
             try:
                 self._train(log, on_step)
             finally:
@@ -313,6 +337,7 @@ class _Training:
         self.history = list(checkpoint.history)
         self.losses = list(checkpoint.progress["losses"])
         self.looks = checkpoint.progress["looks"]
+        self.looks_step = checkpoint.progress["looks_step"]
         if checkpoint.progress["scaler"]:
             self.scaler.load_state_dict(checkpoint.progress["scaler"])
 
@@ -331,6 +356,7 @@ class _Training:
             progress={
                 "losses": self.losses,
                 "looks": self.looks,
+                "looks_step": self.looks_step,
                 "scaler": self.scaler.state_dict(),
             },
             quality=quality(self.task, self.looks) if looked else None,
@@ -343,6 +369,7 @@ class _Training:
         if replica() == 0:
             with self._averaged():
                 self.looks = look(self.supernet, self.task, self.config, rng)
+                self.looks_step = self.step
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -364,10 +391,13 @@ class _Training:
                 "phase": phase.name,
                 "loss": loss,
                 "learning_rate": learning_rate,
-                "looks": self.looks,
+                "is_on_labels": self.has_labels,
+                "looks": self.looks if self.looks_step > self.step - self.steps_per_epoch else {},
             }
         )
-        best = min(record["loss"] for record in self.history)
+        if not self.has_labels:  # a loss on another network's predictions has no such bound
+            return
+        best = min(record["loss"] for record in self.history if record["is_on_labels"])
         if best < _COLLAPSED_FROM * self.loss_of_guessing and loss >= self.loss_of_guessing:
             first = "the largest sub-network" if self.has_largest else "the sub-networks"
             raise WorkError(
@@ -383,6 +413,8 @@ class _Training:
         config, start = self.config, 0
         for phase in self.phases:
             num_steps = phase.num_epochs * self.steps_per_epoch
+            if phase.preparations:  # which change weights, so that the average begins anew
+                self.average_start = start
             if self.step < start + num_steps:
                 break
             start += num_steps
@@ -443,6 +475,7 @@ class _Training:
                 losses.append(loss)
                 is_first.append(position == 0)
         self.has_largest = trained[0] == self.supernet.largest
+        self.has_labels = assignments[0].labels > 0
         found = torch.stack(losses).double()
         gradients = [p.grad for p in self.supernet.parameters() if p.grad is not None]
         sum_over_replicas([*gradients, found])
@@ -469,7 +502,7 @@ class _Training:
         if not isinstance(contest, Contest):
             return assignment
         _set_dropout(self.supernet, is_active=False)
-        losses = torch.zeros(len(contest.candidates), dtype=torch.float64)
+        losses = torch.zeros(len(contest.candidates), dtype=torch.float64, device=self.device)
         for number, candidate in enumerate(contest.candidates):
             self.supernet.activate(candidate)
             with torch.no_grad():
@@ -550,11 +583,10 @@ class _Training:
         self.scaler.step(self.optimizer)  # leaves a step out where float16 overflowed
         self.scaler.update()
         if config.averaging_decay is not None:
-            torch._foreach_lerp_(
-                list(self.average.values()),
-                [parameter.detach() for parameter in parameters],
-                1 - config.averaging_decay,
-            )
+            age = self.step - self.average_start  # what it starts with is soon forgotten
+            decay = min(config.averaging_decay, (1 + age) / (10 + age))
+            current = [parameter.detach() for parameter in parameters]
+            torch._foreach_lerp_(list(self.average.values()), current, 1 - decay)
 
     # -- what is said when training fails --------------------------------------------------------
 

@@ -57,6 +57,13 @@ class TestCheckpoints:
         )
         assert averaged.trained_weights == {"w": torch.ones(1), "running_mean": torch.ones(1)}
 
+    def test_a_folder_that_somebody_renamed_is_none(self, tmp_path):
+        self.save(tmp_path, 1)
+        (tmp_path / "step-0000001").rename(tmp_path / "step-0000001.bad")
+        assert latest_step(tmp_path) == 0
+        self.save(tmp_path, 9_999_999, 10_000_000)
+        assert load_latest(tmp_path, "f").step == 10_000_000
+
     def test_the_best_one_is_kept_beside_the_last(self, tmp_path):
         for step, quality in [(1, 0.5), (2, 0.9), (3, None), (4, 0.7), (5, None), (6, 0.6)]:
             checkpoint = Checkpoint(step=step, fingerprint="f", weights={}, quality=quality)

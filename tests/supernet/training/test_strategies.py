@@ -173,6 +173,19 @@ class TestProgressiveShrinking:
         rng = np.random.default_rng(0)
         assert {first.assign(rng)[0].architecture["resolution"] for _ in range(50)} == {20, 28}
 
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"label_weight": -1}, "label_weight is a number from 0 up"),
+            ({"teacher_weight": float("inf")}, "teacher_weight is a number from 0 up"),
+            ({"teacher_weight": float("nan")}, "teacher_weight is a number from 0 up"),
+            ({"label_weight": 0, "teacher_weight": 0}, "leaves no loss"),
+        ],
+    )
+    def test_bad_options_are_refused(self, options, said):
+        with pytest.raises(RequestError, match=said):
+            build("progressive_shrinking", **options)
+
     def test_too_few_epochs_are_refused(self):
         with pytest.raises(RequestError, match=r"6 phases, so training\.epochs is at least 6"):
             build("progressive_shrinking").phases(5)
@@ -212,6 +225,7 @@ class TestSortedChain:
             ({"num_members": 1}, "num_members is a whole number from 2"),
             ({"num_members": 99}, "a chain in this space has at most 9"),
             ({"num_members": 4, "label_weight": 0.5}, "distils from the largest"),
+            ({"includes_largest": "no"}, "includes_largest is true or false"),
         ],
     )
     def test_bad_options_are_refused(self, options, said):

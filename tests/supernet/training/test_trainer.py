@@ -189,7 +189,12 @@ class TestOneStep:
         batch = task.epoch(32, seed=0, epoch=0).load(0)
         one_step(training, STRATEGIES["sandwich"](supernet).assign, batch)
         after = supernet.classifier.shared.weight.detach()
-        expected = 0.75 * before + 0.25 * after
+        expected = 0.1 * before + 0.9 * after  # young, so what it began with counts little
+        torch.testing.assert_close(training.average["classifier.shared.weight"], expected)
+        training.step = 1000
+        one_step(training, STRATEGIES["sandwich"](supernet).assign, batch)
+        after = supernet.classifier.shared.weight.detach()
+        expected = 0.75 * expected + 0.25 * after
         torch.testing.assert_close(training.average["classifier.shared.weight"], expected)
         with training._averaged():
             torch.testing.assert_close(supernet.classifier.shared.weight.detach(), expected)
@@ -338,6 +343,10 @@ class TestHistory:
         assert reports[2].looks == {}
         assert reports[-1].looks == looks
 
+    def test_a_look_is_recorded_in_its_own_epoch_alone(self, task, tmp_path):
+        _, history = train(task, tmp_path, changed(epochs=5, monitor_every=2, monitor_samples=16))
+        assert [bool(record["looks"]) for record in history] == [False, True, False, True, True]
+
     def test_the_learning_rate_warms_up_and_falls(self, task, tmp_path):
         rates = []
         for schedule, last in (
@@ -418,7 +427,7 @@ class TestGuardRails:
     def test_a_collapse_of_the_largest_stops(self, task, tmp_path):
         supernet = build()
         training = under_way(supernet, task, CONFIG, tmp_path)
-        training.loss_of_guessing, training.has_largest = 2.3, True
+        training.loss_of_guessing, training.has_largest, training.has_labels = 2.3, True, True
         (phase,) = training.phases
         training.losses = [1.0]
         training._end_epoch(phase, 0.1)
@@ -430,9 +439,19 @@ class TestGuardRails:
         assert "in epoch 3 the mean loss of the largest sub-network was 2.31" in str(caught.value)
         assert "there is no checkpoint yet" in str(caught.value)
 
-    def test_a_slow_start_is_no_collapse(self, task, tmp_path):
+    def test_a_loss_on_predictions_is_no_collapse(self, task, tmp_path):
         training = under_way(build(), task, CONFIG, tmp_path)
         training.loss_of_guessing = 2.3
+        for loss, has_labels in ((0.5, True), (36.7, False), (0.6, True), (40.0, False)):
+            training.losses, training.has_labels = [loss], has_labels
+            training._end_epoch(training.phases[0], 0.1)
+        training.losses, training.has_labels = [2.4], True
+        with pytest.raises(WorkError, match=r"after it had been 0\.5"):
+            training._end_epoch(training.phases[0], 0.1)
+
+    def test_a_slow_start_is_no_collapse(self, task, tmp_path):
+        training = under_way(build(), task, CONFIG, tmp_path)
+        training.loss_of_guessing, training.has_labels = 2.3, True
         for loss in (2.5, 2.31, 2.4):
             training.losses = [loss]
             training._end_epoch(training.phases[0], 0.1)
@@ -487,10 +506,41 @@ class TestBadRequests:
         said = self.refused(Longer(), tmp_path, encoder, batch_size=16)
         assert "the family 'encoder' cannot read the samples of task 'backwards'" in said
 
+    def test_distillation_where_nobody_distils(self, task, tmp_path):
+        for strategy, options in (("hat", {}), ("sandwich", {"label_weight": 1.0})):
+            said = self.refused(
+                task,
+                tmp_path,
+                strategy=strategy,
+                options=options,
+                distillation={"temperature": 2.0},
+            )
+            assert f"'{strategy}' with these options distils nothing" in said
+
+    def test_phases_that_do_not_fill_the_epochs(self, task, tmp_path):
+        class Short(SingleStage):
+            def __init__(self, subnetworks):
+                self.space = subnetworks.space
+
+            def assign(self, rng):
+                return [Assignment(self.space.largest, labels=1.0)]
+
+            def phases(self, num_epochs):
+                return super().phases(num_epochs - 1)
+
+        STRATEGIES.register("short", Short)
+        try:
+            said = self.refused(task, tmp_path, strategy="short")
+        finally:
+            del STRATEGIES._entries["short"]
+        assert "'short' last 2 epochs, but training.epochs is 3" in said
+
     def test_a_device_that_is_not_there(self, task, tmp_path):
         said = self.refused(task, tmp_path, device="cuda:77")
         assert said.startswith("training.device is 'cuda:77', but: ")
-        assert "training.device is 'teapot'" in self.refused(task, tmp_path, device="teapot")
+        for device in ("teapot", "meta", "hpu"):
+            said = self.refused(task, tmp_path, device=device)
+            assert said.startswith(f"training.device is '{device}', but: ")
 
     def test_half_precision_without_a_gpu(self, task, tmp_path):
         said = self.refused(task, tmp_path, precision="float16")
