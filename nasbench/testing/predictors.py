@@ -7,7 +7,7 @@ a configuration calls it:
         names = ("my_package.my_module:MyPredictor",)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,8 @@ from scipy.stats import kendalltau
 
 from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS, Prediction, Predictor
+from nasbench.predictors.transfer import TransferPredictor
+from nasbench.space import SearchSpace
 from nasbench.testing.toys import MIXED_SPACE, MOBILE_SPACE, ONLY_SPACE, ToyProblem
 
 TOY = ToyProblem(MIXED_SPACE, num_objectives=1)
@@ -25,6 +27,16 @@ def samples(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Distinct genomes of shape (count, D) and values of shape (count,)."""
     genomes, losses = TOY.sample(count, seed)
     return genomes, losses[:, 0]
+
+
+def transfer(space: SearchSpace, seed: int = 0) -> Predictor:
+    """The predictor `transfer`, from a prior that knows something of the toy's losses."""
+    genomes, losses = ToyProblem(space, num_objectives=1, interaction=0.0).sample(30)
+    prior = PREDICTORS["ridge"](space).fit(genomes, losses[:, 0])
+    return TransferPredictor(space, seed, prior=prior)
+
+
+NEEDS_MORE: Mapping[str, Callable[..., Predictor]] = {"transfer": transfer}
 
 
 class PredictorContract:
@@ -37,8 +49,8 @@ class PredictorContract:
             metafunc.parametrize("kind", self.names or sorted(PREDICTORS), indirect=True)
 
     @pytest.fixture
-    def kind(self, request: pytest.FixtureRequest) -> type[Predictor]:
-        return PREDICTORS[request.param]
+    def kind(self, request: pytest.FixtureRequest) -> Callable[..., Predictor]:
+        return NEEDS_MORE.get(request.param, PREDICTORS[request.param])
 
     # -- what is predicted ------------------------------------------------------------------
 
