@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from math import floor, log2
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS
 from nasbench.predictors.base import Floats, Prediction, Predictor
 from nasbench.predictors.encoding import Encoding
+from nasbench.predictors.quality import rank_agreement
 from nasbench.space import Genomes, SearchSpace
 
 _MARGIN = 0.02  # of tau, by which a later candidate has to be better
@@ -55,11 +55,14 @@ class AutoPredictor(Predictor):
         self.chosen = self._candidates[0]
 
     def _fit(self, genomes: Genomes, targets: Floats) -> None:
-        first = slice(comparison_size(len(targets)))
+        size = comparison_size(len(targets))
         values = self._center + self._scale * targets  # targets change scale with every sample
-        if not self._has_compared(genomes[first], values[first]):
-            self._compared = genomes[first], values[first]
-            self.chosen = self._choose(genomes[first], targets[first])
+        if not self._has_compared(genomes[:size], values[:size]):
+            self._compared = genomes[:size], values[:size]
+            fitted = self._compare(genomes[:size], targets[:size])
+            if size == len(targets):
+                self._best = fitted
+                return
         self._best = self._make(self.chosen).fit(genomes, targets)
 
     def _has_compared(self, genomes: Genomes, values: Floats) -> bool:
@@ -67,15 +70,16 @@ class AutoPredictor(Predictor):
             return False
         return bool((self._compared[0] == genomes).all() and np.allclose(self._compared[1], values))
 
-    def _choose(self, genomes: Genomes, targets: Floats) -> str:
-        if len(targets) < 2 or len(self._candidates) == 1:
-            return self._candidates[0]
+    def _compare(self, genomes: Genomes, targets: Floats) -> Predictor:
+        """Choose, and return the chosen candidate as it was fitted for that."""
+        fitted = {name: self._make(name).fit(genomes, targets) for name in self._candidates}
         quality = {
-            name: _rank_agreement(self._make(name).fit(genomes, targets).held_out_means(), targets)
-            for name in self._candidates
+            name: rank_agreement(candidate.held_out_means(), targets)
+            for name, candidate in fitted.items()
         }
         quality[self._candidates[0]] += _MARGIN
-        return max(quality, key=quality.__getitem__)
+        self.chosen = max(quality, key=quality.__getitem__)
+        return fitted[self.chosen]
 
     def _make(self, name: str) -> Predictor:
         return PREDICTORS[name](self.space, self.seed, encoding=self._encoding)
@@ -91,10 +95,3 @@ def comparison_size(num_samples: int) -> int:
     """The largest size of 25, 31, 40, 50, 63, ... (and below) that is at most `num_samples`."""
     step = floor(3 * log2((num_samples + 0.5) / 25))
     return min(num_samples, max(2, round(25 * 2 ** (step / 3))))
-
-
-def _rank_agreement(means: Floats, values: Floats) -> float:
-    """Kendall's tau-b; -1 where the predictions are all equal, which rank nothing."""
-    if np.ptp(means) == 0 or np.ptp(values) == 0:
-        return -1.0
-    return float(kendalltau(means, values).statistic)
