@@ -4,8 +4,8 @@
     python experiments/predictor_benchmark.py RESULTS.jsonl --tables     print what was measured
 
 Every line of the file is one predictor fitted to one random sample (a seed), so a stopped run
-carries on; seeds are the outermost loop, so a part of a run is a fair part of it. Data is read
-from the folder in NASBENCH_DATA.
+carries on, and a part of a run is a fair part of it. Data is read from the folder in
+NASBENCH_DATA.
 
 Predictors are fitted to `size` random architectures and judged on up to 2,000 others: Kendall's
 tau-b, tau within strata, RMSE, MAPE, and the share of errors below the predicted standard
@@ -32,7 +32,7 @@ from nasbench.tasks.tables import TABLES, MeasuredTable
 
 NUM_TESTED = 2000
 PRIOR_SIZE = 200  # samples of the other device that a transfer starts from
-GENERAL = "/"  # "gp/one_hot": the predictor with that encoding
+SIZES = (25, 50, 100, 200, 400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,8 @@ class Cell:
     seed: int
 
 
-ACCURACY = ("gp", "auto", "ridge", "lightgbm", "gp/one_hot", "lightgbm/ordinal", "svr",
-            "random_forest", "stacked", "ensemble", "mlp")  # fmt: skip
-LATENCY = ("gp", "auto", "gp/one_hot", "ridge", "lightgbm")
+MAIN = ("gp", "auto", "gp/one_hot", "ridge", "lightgbm")
+OTHERS = ("lightgbm/ordinal", "svr", "random_forest", "stacked", "ensemble", "mlp")
 DEVICES = ("raspi4", "pixel3", "edgegpu", "eyeriss", "fpga", "1080ti_1", "silver_4114",
            "titan_rtx_32")  # fmt: skip
 TRANSFERS = {  # a device -> the one whose model is the prior
@@ -68,17 +67,15 @@ GPT_DEVICES = ("a100", "a40", "a6000", "h100", "P100", "rtx2080", "rtx3080", "v1
 
 
 def cells(num_seeds: int) -> Iterator[Cell]:
-    """What there is to measure, the seeds outermost."""
-    hat = [name for name in TABLES if name.startswith("hat_")]
+    """What there is to measure, the most telling first, then the seeds outermost."""
+    hat = {name: name.split("_", 2)[2] + ".latency_ms" for name in TABLES if "hat_" in name}
     for seed in range(num_seeds):
-        for predictor in ACCURACY:
-            for size in (25, 50, 100, 200, 400):
+        for predictor in MAIN:
+            for size in SIZES:
                 yield Cell("nas_bench_201", "cifar10.top1_error", predictor, size, seed)
-        for device in DEVICES:
-            for predictor in LATENCY:
+            for device in DEVICES:
                 yield Cell("nas_bench_201", f"{device}.latency_ms", predictor, 50, seed)
-        for table in hat:
-            metric = table.partition("_")[2].partition("_")[2] + ".latency_ms"
+        for table, metric in hat.items():
             for predictor in ("gp", "auto", "ridge"):
                 yield Cell(table, metric, predictor, 50, seed)
         for device, other in TRANSFERS.items():
@@ -86,12 +83,16 @@ def cells(num_seeds: int) -> Iterator[Cell]:
             yield Cell("nas_bench_201", metric, f"transfer/{other}.latency_ms", 20, seed)
             yield Cell("nas_bench_201", metric, "gp", 20, seed)
             yield Cell("nas_bench_201", metric, "gp", 100, seed)
+    for table, metric in hat.items():  # all that HAT's own predictor learned from
+        yield Cell(table, metric, "gp", 1600, 0)
+    for seed in range(num_seeds):
         for metric in ("openwebtext.perplexity", *(f"{d}.latency_ms" for d in GPT_DEVICES)):
             for predictor in ("gp", "auto", "ridge", "lightgbm"):
                 yield Cell("hw_gpt_bench", metric, predictor, 50, seed)
-    for table in hat:  # all that HAT's own predictor learned from
-        metric = table.partition("_")[2].partition("_")[2] + ".latency_ms"
-        yield Cell(table, metric, "gp", 1600, 0)
+    for seed in range(num_seeds):
+        for predictor in OTHERS:
+            for size in SIZES:
+                yield Cell("nas_bench_201", "cifar10.top1_error", predictor, size, seed)
 
 
 # -- measuring ----------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ _PRIOR_SAMPLES = 10.0  # how many samples' worth of evidence the plain average s
 class EnsemblePredictor(Predictor):
     """A weighted sum of other predictors.
 
-    The standard deviation is the sum's error on held-out samples and the disagreement of the
-    members, added as variances.
+    The standard deviation is the same for every candidate: the root mean square of the sum's
+    errors on held-out samples.
 
     Args:
         space: what the genomes belong to.
@@ -60,10 +60,7 @@ class EnsemblePredictor(Predictor):
 
     def _predict(self, genomes: Genomes) -> Prediction:
         means_NK = np.column_stack([member.predict(genomes).mean for member in self._members])
-        mean = means_NK @ self._weights_K
-        center = means_NK.mean(axis=1, keepdims=True)
-        spread = (means_NK - center) ** 2 @ self._weights_K
-        return Prediction(mean, np.sqrt(self._residual**2 + spread))
+        return Prediction(means_NK @ self._weights_K, np.full(len(genomes), self._residual))
 
 
 def _weigh(held_out_NK: Floats, targets: Floats) -> Floats:

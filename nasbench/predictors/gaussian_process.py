@@ -14,7 +14,6 @@ not matter fades out (automatic relevance determination).
 Shape legend: N samples, F features, G groups, M candidates.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,10 +170,9 @@ class GaussianProcessPredictor(Predictor):
         self, space: SearchSpace, seed: int = 0, *, encoding: str | Encoding | None = None
     ) -> None:
         super().__init__(space, seed, encoding=encoding)
-        self._candidates: Sequence[Encoding] = [self.encode]
-        if encoding is None:
-            names = encodings_of(space) or ("one_hot", self.general_encoding)
-            self._candidates = [ENCODINGS[name](space) for name in names]
+        names = encodings_of(space) or ("one_hot", self.general_encoding)
+        competing = [self.encode] if encoding else [ENCODINGS[name](space) for name in names]
+        self._beliefs = dict.fromkeys(competing, 0.0)  # log odds before anything was measured
 
     def _fit(self, genomes: Genomes, targets: Floats) -> None:
         rows = np.random.default_rng(self.seed).permutation(len(targets))
@@ -207,13 +205,14 @@ class GaussianProcessPredictor(Predictor):
         if np.ptp(targets) > 0:
             warps.append(_Warp(targets))
         losses = {}
-        for encode in self._candidates:
+        for encode, belief in self._beliefs.items():
             features = _Features(encode, genomes[rows])
             x_NF = features(genomes[rows])
             for warp in warps:
                 warped = targets if warp is None else warp(targets)
                 _, loss = _maximize(features.groups, x_NF, warped, equally_noisy)
-                losses[encode, warp] = loss - (0.0 if warp is None else warp.log_slopes(targets))
+                log_slopes = 0.0 if warp is None else warp.log_slopes(targets)
+                losses[encode, warp] = loss - log_slopes - belief
         return min(losses, key=losses.__getitem__)
 
     def _predict(self, genomes: Genomes) -> Prediction:

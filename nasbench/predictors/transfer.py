@@ -2,8 +2,9 @@
 
 Devices mostly agree on which network is slower (Lee et al., HELP: Hardware-Adaptive Efficient
 Latency Prediction for NAS via Meta-Learning, NeurIPS 2021, learn from that). Here what the prior
-predicts is one more feature of a Gaussian process: by itself, so that a scaled or bent copy of
-the prior needs a handful of samples, and in interaction with the others, for what differs.
+predicts is a feature of a Gaussian process: the only one where that makes the measurements most
+probable, so that a scaled or bent copy of the prior needs a handful of them; else beside the
+features that the prior itself reads, or, where the devices differ in kind, beside others.
 
 Shape legend: N architectures, D dimensions, F features.
 """
@@ -15,6 +16,8 @@ from nasbench.predictors.base import Floats, Predictor
 from nasbench.predictors.encoding import Encoding, joined
 from nasbench.predictors.gaussian_process import GaussianProcessPredictor
 from nasbench.space import Genomes, SearchSpace
+
+_LESS_LIKELY = -3.0  # log odds of other features than the prior's
 
 
 class TransferPredictor(GaussianProcessPredictor):
@@ -46,7 +49,9 @@ class TransferPredictor(GaussianProcessPredictor):
         if prior.space != space:
             raise RequestError("the prior learned architectures of another space")
         super().__init__(space, seed, encoding=encoding)
-        self._candidates = [joined(_Prior(prior), encode) for encode in self._candidates]
+        said = _Prior(prior)
+        others = {joined(said, encode): _LESS_LIKELY for encode in self._beliefs}
+        self._beliefs = {said: 0.0, joined(said, prior.encode): 0.0} | others
 
 
 class _Prior(Encoding):

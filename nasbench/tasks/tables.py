@@ -204,7 +204,7 @@ def hat(data_dir: Path | None, task: str, device: str) -> MeasuredTable:
     frame = pd.read_csv(path)
     frame = frame[(frame["task"] == task) & (frame["device"] == device)]
     choices = {name: np.unique(frame[column]) for name, column in _HAT_COLUMNS.items()}
-    space = SearchSpace([ElasticDimension(name, values) for name, values in choices.items()])
+    space = SearchSpace([ElasticDimension(name, tuple(each)) for name, each in choices.items()])
     genomes = [np.searchsorted(choices[n], frame[column]) for n, column in _HAT_COLUMNS.items()]
     latency = frame["latency_mean_encoder"] + frame["latency_mean_decoder"]
     metrics = {f"{device}.latency_ms": latency.to_numpy(dtype=np.float64)}
