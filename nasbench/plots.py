@@ -5,6 +5,7 @@ grey. Nothing is shown or closed here.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from nasbench.errors import RequestError
 from nasbench.objectives import METRICS, Metric, Objective, losses_of
 from nasbench.pareto import knee_index, non_dominated
+from nasbench.predictors import Prediction
 from nasbench.trials import Trial
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#B0B0B0"
@@ -68,6 +70,42 @@ def plot_pareto_front(run: Searched, ax: Axes | None = None) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.legend(frameon=False, title=f"{len(values)} measured sub-networks", alignment="left")
+    return ax
+
+
+def plot_parity(
+    values: NDArray[np.float64],
+    prediction: Prediction,
+    metric: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Predicted against measured, one point per architecture, with the line where they are equal.
+
+    Args:
+        values: what was measured, of shape (N,).
+        prediction: of architectures that the predictor did not learn from; its standard deviation
+            is drawn as a bar.
+        metric: the metric's name, which gives both axes their label and unit.
+        ax: where to draw; a new figure where None.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.2, 4.0), dpi=160, layout="constrained")
+    low = float(min(values.min(), prediction.mean.min()))
+    high = float(max(values.max(), prediction.mean.max()))
+    margin = 0.03 * (high - low)
+    ends = (low - margin, high + margin)
+    ax.plot(ends, ends, color=GREY, lw=1.0, zorder=1, label="equal")
+    ax.errorbar(
+        values, prediction.mean, yerr=prediction.std, fmt="o", ms=3.5, color=BLUE, mew=0,
+        ecolor=GREY, elinewidth=0.6, zorder=2, label="held-out prediction, 1 std",
+    )  # fmt: skip
+    ax.set(xlim=ends, ylim=ends)
+    known = METRICS.get(metric, Metric(metric, "unit unknown", "minimize", metric))
+    _label(ax, "x", replace(known, label=f"measured {known.label}"))
+    _label(ax, "y", replace(known, label=f"predicted {known.label}"))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.legend(frameon=False, loc="upper left")
     return ax
 
 

@@ -288,6 +288,49 @@ class TestRun:
         assert all(t.measurements["num_parameters"] <= 40_000 for t in run.pareto_front())
 
 
+@pytest.mark.slow
+class TestPredictors:
+    def test_a_table_and_a_figure(self, nasbench, finished, tmp_path):
+        shutil.copytree(finished, tmp_path / "run")
+        code, out, err = nasbench("predictors", "run", "--predictor", "ridge")
+        assert code == 0, err
+        assert "12 trials; means over 15 held-out folds" in out
+        assert "ridge" in out
+        assert (tmp_path / "run/predictors/top1_error.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_json_holds_every_metric_predictor_and_size(self, nasbench, finished):
+        before = content(finished)
+        arguments = ["--json", "--size", "4", "--size", "9", "--within", "stage1.depth"]
+        arguments += ["--predictor", "ridge", "--predictor", "gp"]
+        metrics = ["--metric", "top1_error", "--metric", "num_macs"]
+        code, out, err = nasbench("predictors", finished, *arguments, *metrics)
+        assert code == 0, err
+        found = json.loads(out)
+        assert [(each["metric"], each["predictor"]) for each in found] == [
+            (metric, predictor)
+            for metric in ("top1_error", "num_macs")
+            for predictor in ("ridge", "gp")
+        ]
+        assert [at["size"] for at in found[0]["at_sizes"]] == [4, 9]
+        assert -1 <= found[0]["at_sizes"][0]["mean"]["tau"] <= 1
+        assert content(finished) == before
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (["--predictor", "rigde"], "did you mean 'ridge'"),
+            (["--predictor", "transfer"], "needs another device's model"),
+            (["--metric", "latency"], "unknown measured metric 'latency'"),
+            (["--size", "10"], "1 to 9 can be learned from"),
+            (["--within", "stage1.dept"], "did you mean 'stage1.depth'"),
+        ],
+    )
+    def test_refusals_are_sentences(self, nasbench, finished, arguments, sentence):
+        code, _, err = nasbench("predictors", finished, *arguments)
+        assert code == 2
+        assert sentence in err
+
+
 def test_help_is_light_and_fast():
     code = (
         "import sys; sys.argv = ['nasbench', '--help']\n"

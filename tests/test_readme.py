@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from nasbench.cli.tables import print_presets
 from nasbench.experiment.profile import profile_family
@@ -30,6 +32,14 @@ def test_the_search_in_python():
     exec(BLOCKS[1], names)
     assert len(names["proposals"]) == 8
     assert not set(names["algorithm"].ask(8)) & set(names["proposals"])
+
+
+def test_the_predictors_in_python():
+    names = {}
+    exec(BLOCKS[2], names)
+    assert np.isfinite(names["prediction"].std).all()
+    predicted = names["tablet"].predict(names["genomes"][60:]).mean
+    assert kendalltau(predicted, names["elsewhere"][60:]).statistic > 0.3
 
 
 def test_every_command_exists():

@@ -111,6 +111,45 @@ def profile_command(
         print_profile(profile_run(_load(Path(config), settings or [])))
 
 
+@app.command("predictors")
+def predictors_command(
+    run: Annotated[Path, typer.Argument(help="The folder of a run with completed trials.")],
+    predictors: Annotated[
+        list[str] | None, typer.Option("--predictor", help="One to judge; may be repeated.")
+    ] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", help="Of these instead of the objectives.")
+    ] = None,
+    sizes: Annotated[
+        list[int] | None, typer.Option("--size", help="Learn from so many trials; repeatable.")
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option(help="Report tau within the choices of this dimension, too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; draw nothing.")] = False,
+) -> None:
+    """Judge predictors on a run's trials by cross-validation; draw what they predict."""
+    from nasbench.cli.tables import predictors_json, print_predictors
+    from nasbench.experiment.prediction import (
+        DEFAULT_PREDICTORS,
+        assess_predictors,
+        draw_parity,
+    )
+
+    opened = load_run(run)
+    reports = assess_predictors(
+        opened,
+        metrics=metrics or (),
+        predictors=predictors or DEFAULT_PREDICTORS,
+        sizes=sizes or (),
+        stratify_by=within,
+    )
+    if as_json:
+        typer.echo(predictors_json(reports))
+    else:
+        print_predictors(reports, draw_parity(opened, reports))
+
+
 def _load(path: Path, settings: Sequence[str]) -> RunConfig:
     return load_config(path / "config.yaml" if path.is_dir() else path, settings)
 

@@ -1,8 +1,11 @@
 """Tables that commands print."""
 
 import csv
+import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,6 +15,7 @@ from nasbench.errors import unknown_name
 from nasbench.experiment.run import Run
 
 if TYPE_CHECKING:
+    from nasbench.experiment.prediction import PredictorReport
     from nasbench.experiment.profile import Profile
 
 _MAX_ROWS = 20
@@ -125,6 +129,52 @@ def _short(count: float) -> str:
         if count >= factor:
             return f"{count / factor:.3g}{suffix}"
     return f"{count:.0f}"
+
+
+def print_predictors(reports: Sequence["PredictorReport"], figures: Sequence[Path]) -> None:
+    """One row per metric, predictor and size: means over the fits, tau with its spread."""
+    strata = any(at.mean.within_tau is not None for report in reports for at in report.at_sizes)
+    first = reports[0].at_sizes[0]
+    title = f"{len(reports[0].values)} trials; means over {first.num_fits} held-out folds"
+    table = Table(title=title)
+    headings = ["metric", "predictor", "samples", "tau", *(["tau within"] if strata else [])]
+    for heading in (*headings, "Spearman", "RMSE", "MAPE", "within 1 std"):
+        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
+    for report in reports:
+        for at in report.at_sizes:
+            mean = at.mean
+            within = f"{mean.within_tau:.3f}" if mean.within_tau is not None else "-"
+            table.add_row(
+                report.metric,
+                report.predictor,
+                str(at.size),
+                f"{mean.tau:.3f} ± {at.std.tau:.3f}",
+                *([within] if strata else []),
+                f"{mean.spearman:.3f}",
+                f"{mean.rmse:.4g}",
+                f"{100 * mean.mape:.2f} %" if mean.mape is not None else "-",
+                f"{100 * mean.coverage:.0f} %",
+            )
+    console = _console()
+    console.print(table)
+    for path in figures:
+        console.print(f"figure: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def predictors_json(reports: Sequence["PredictorReport"]) -> str:
+    """The same as JSON: a list with an object per metric and predictor."""
+    return json.dumps(
+        [
+            {
+                "metric": report.metric,
+                "predictor": report.predictor,
+                "num_trials": len(report.values),
+                "at_sizes": [asdict(at) for at in report.at_sizes],
+            }
+            for report in reports
+        ],
+        indent=2,
+    )
 
 
 def print_catalogue(kind: str | None) -> None:

@@ -16,8 +16,13 @@ PREDICTORS: Registry[type[Predictor]] = Registry(
     {
         "ridge": "nasbench.predictors.ridge:RidgePredictor",
         "svr": "nasbench.predictors.svr:SVRPredictor",
-        "stacked": "nasbench.predictors.stacked:StackedPredictor",
+        "gp": "nasbench.predictors.gaussian_process:GaussianProcessPredictor",
+        "random_forest": "nasbench.predictors.forest:RandomForestPredictor",
         "lightgbm": "nasbench.predictors.boosting:BoostingPredictor",
+        "mlp": "nasbench.predictors.neural:NeuralPredictor",
+        "stacked": "nasbench.predictors.stacked:StackedPredictor",
+        "ensemble": "nasbench.predictors.ensemble:EnsemblePredictor",
+        "transfer": "nasbench.predictors.transfer:TransferPredictor",
         "auto": "nasbench.predictors.auto:AutoPredictor",
     },
 )

@@ -8,16 +8,16 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from nasbench.errors import RequestError
+from nasbench.predictors.encoding import Encoding, build_encoding
+from nasbench.predictors.encoding import Floats as Floats
 from nasbench.space import Genomes, SearchSpace
-
-Floats = NDArray[np.float64]
 
 _NUM_FOLDS = 5
 
@@ -48,11 +48,18 @@ class Predictor(ABC):
     Args:
         space: what the genomes belong to; its declared choices are the vocabulary.
         seed: of all randomness in fitting, at least 0.
+        encoding: a name of `ENCODINGS`, or an encoding of this space; None takes the one that
+            belongs to the space, or else the class's `general_encoding`.
     """
 
-    def __init__(self, space: SearchSpace, seed: int = 0) -> None:
+    general_encoding: ClassVar[str] = "one_hot"
+
+    def __init__(
+        self, space: SearchSpace, seed: int = 0, *, encoding: str | Encoding | None = None
+    ) -> None:
         self.space = space
         self.seed = seed
+        self.encode = build_encoding(space, encoding, self.general_encoding)
         self._samples: tuple[Genomes, Floats] | None = None
         self._center = self._scale = 0.0
 

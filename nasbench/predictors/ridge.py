@@ -9,7 +9,6 @@ Shape legend: N architectures, F features, A strengths of the penalty.
 import numpy as np
 
 from nasbench.predictors.base import Floats, Prediction, Predictor
-from nasbench.predictors.encoding import one_hot
 from nasbench.space import Genomes
 
 _ALPHAS_A = np.logspace(-3, 3, 25)  # one-hot columns are 0 or 1, targets have variance 1
@@ -24,7 +23,7 @@ class RidgePredictor(Predictor):
     """
 
     def _fit(self, genomes: Genomes, targets: Floats) -> None:
-        features_NF = one_hot(self.space, genomes)
+        features_NF = self.encode(genomes)
         self._mean_F = features_NF.mean(axis=0)
         centered_NF = features_NF - self._mean_F
         eigenvalues_F, self._basis_FF = np.linalg.eigh(centered_NF.T @ centered_NF)
@@ -42,6 +41,6 @@ class RidgePredictor(Predictor):
         self._num_samples = len(targets)
 
     def _predict(self, genomes: Genomes) -> Prediction:
-        rotated_NF = (one_hot(self.space, genomes) - self._mean_F) @ self._basis_FF
+        rotated_NF = (self.encode(genomes) - self._mean_F) @ self._basis_FF
         leverage = 1.0 / self._num_samples + rotated_NF**2 @ self._shrunk_F
         return Prediction(rotated_NF @ self._weights_F, self._noise * np.sqrt(1.0 + leverage))

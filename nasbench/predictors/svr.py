@@ -1,4 +1,4 @@
-"""Support vector regression with a Gaussian kernel on one-hot features: best for accuracy.
+"""Support vector regression with a Gaussian kernel on features: best for accuracy.
 
 LINAS's papers pair it with ridge: below some hundred samples one of the two is ahead of neural
 networks (Cummings et al., 2205.10358). Their code searches C by cross-validation with a tube of
@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.svm import SVR
 
 from nasbench.predictors.base import Floats, Prediction, Predictor, assign_folds
-from nasbench.predictors.encoding import one_hot
 from nasbench.space import Genomes
 
 _TUBE = 0.1
@@ -27,9 +26,9 @@ class SVRPredictor(Predictor):
     """
 
     def _fit(self, genomes: Genomes, targets: Floats) -> None:
-        features_NF = one_hot(self.space, genomes)
+        features_NF = self.encode(genomes)
         distances_NN = _squared_distances(features_NF, features_NF)
-        c, gamma = self._best_setting(distances_NN, targets)
+        c, gamma = self._best_setting(distances_NN, targets, features_NF.shape[1])
         kernel_NN = np.exp(-gamma * distances_NN)
         self._held_out = self._cross_validate(kernel_NN, targets, c)
         self._residual = float(np.sqrt(np.mean((self._held_out - targets) ** 2)))
@@ -38,17 +37,18 @@ class SVRPredictor(Predictor):
         self._dual_S, self._support_SF, self._gamma = dual_N[support], features_NF[support], gamma
 
     def _predict(self, genomes: Genomes) -> Prediction:
-        distances_NS = _squared_distances(one_hot(self.space, genomes), self._support_SF)
+        distances_NS = _squared_distances(self.encode(genomes), self._support_SF)
         mean = np.exp(-self._gamma * distances_NS) @ self._dual_S + self._intercept
         return Prediction(mean, np.full(len(genomes), self._residual))
 
     def _held_out_means(self) -> Floats:
         return self._held_out
 
-    def _best_setting(self, distances_NN: Floats, targets: Floats) -> tuple[float, float]:
+    def _best_setting(
+        self, distances_NN: Floats, targets: Floats, num_features: int
+    ) -> tuple[float, float]:
         rows = np.random.default_rng(self.seed).permutation(len(targets))[:_MAX_GRID_SAMPLES]
         distances, targets = distances_NN[np.ix_(rows, rows)], targets[rows]
-        num_features = max(1, int(self.space.num_choices.sum()))
         errors = {}
         for c, multiple in _GRID:
             gamma = multiple / num_features

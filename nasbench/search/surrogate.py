@@ -51,7 +51,8 @@ class Surrogate:
         """Learn from N >= 1 measured trials, of shapes (N, D), (N, M) and (N,)."""
         for objective, column in zip(self._problem.objectives, losses.T, strict=True):
             if objective.metric not in self._problem.counted:
-                self._loss_predictors[objective.metric] = self._make().fit(genomes, column)
+                predictor = self._loss_predictors.setdefault(objective.metric, self._make())
+                predictor.fit(genomes, column)
         known = self._known_violations(genomes, losses)
         rest = np.where(violations - known > _ROUNDING, violations - known, 0.0)
         self._violation_predictor = self._make().fit(genomes, rest) if rest.any() else None

@@ -7,7 +7,8 @@ a configuration calls it:
         names = ("my_package.my_module:MyPredictor",)
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,8 @@ from scipy.stats import kendalltau
 
 from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS, Prediction, Predictor
+from nasbench.predictors.transfer import TransferPredictor
+from nasbench.space import SearchSpace
 from nasbench.testing.toys import MIXED_SPACE, MOBILE_SPACE, ONLY_SPACE, ToyProblem
 
 TOY = ToyProblem(MIXED_SPACE, num_objectives=1)
@@ -27,18 +30,31 @@ def samples(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return genomes, losses[:, 0]
 
 
+def transfer(space: SearchSpace, seed: int = 0) -> Predictor:
+    """The predictor `transfer`, from a prior that knows something of the toy's losses."""
+    genomes, losses = ToyProblem(space, num_objectives=1, interaction=0.0).sample(30)
+    prior = PREDICTORS["ridge"](space).fit(genomes, losses[:, 0])
+    return TransferPredictor(space, seed, prior=prior)
+
+
+NEEDS_MORE: Mapping[str, Callable[..., Predictor]] = {"transfer": transfer}
+
+
 class PredictorContract:
     """What every predictor promises, from the first sample on."""
 
     names: ClassVar[Sequence[str]] = ()
+    max_fit_seconds: ClassVar[float] = (
+        4.0  # of processor time; docs/results says how many each takes
+    )
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "kind" in metafunc.fixturenames:
             metafunc.parametrize("kind", self.names or sorted(PREDICTORS), indirect=True)
 
     @pytest.fixture
-    def kind(self, request: pytest.FixtureRequest) -> type[Predictor]:
-        return PREDICTORS[request.param]
+    def kind(self, request: pytest.FixtureRequest) -> Callable[..., Predictor]:
+        return NEEDS_MORE.get(request.param, PREDICTORS[request.param])
 
     # -- what is predicted ------------------------------------------------------------------
 
@@ -60,6 +76,16 @@ class PredictorContract:
         prediction = kind(MIXED_SPACE).fit(genomes[:200], values[:200]).predict(genomes[200:])
         covered = np.abs(prediction.mean - values[200:]) < prediction.std
         assert 0.5 < covered.mean() < 0.85  # 0.68 for a normal distribution
+
+    @pytest.mark.parametrize("count", [25, 100])
+    def test_deviations_are_not_too_small_where_there_is_no_noise(self, kind, count):
+        covered = []
+        for seed in range(3):
+            genomes, values = samples(count + 200, seed)
+            prediction = kind(MIXED_SPACE, seed).fit(genomes[:count], values[:count])
+            found = prediction.predict(genomes[count:])
+            covered.append(np.abs(found.mean - values[count:]) < found.std)
+        assert np.mean(covered) > 0.4
 
     def test_only_the_active_dimensions_count(self, kind):
         genomes, values = samples(60)
@@ -120,10 +146,24 @@ class PredictorContract:
         prediction = kind(ONLY_SPACE).fit(genomes, np.arange(6.0)).predict(genomes[:1])
         assert prediction.mean == pytest.approx(2.5, abs=1.0)
 
+    def test_a_dimension_that_never_varied_is_no_obstacle(self, kind):
+        genomes, values = samples(40)
+        genomes[:, 4] = 0
+        predictor = kind(MIXED_SPACE).fit(genomes, values)
+        genomes[:, 4] = 1
+        assert_sound(predictor.predict(genomes), 40)
+
     def test_fewer_samples_than_features(self, kind):
         toy = ToyProblem(MOBILE_SPACE, num_objectives=1)
         genomes, losses = toy.sample(40)
         assert_sound(kind(MOBILE_SPACE).fit(genomes, losses[:, 0]).predict(genomes), 40)
+
+    def test_five_hundred_samples_of_many_dimensions_are_no_obstacle(self, kind):
+        genomes, losses = ToyProblem(MOBILE_SPACE, num_objectives=1).sample(500)
+        predictor = kind(MOBILE_SPACE).fit(genomes[:20], losses[:20, 0])  # imports a library
+        start = time.process_time()
+        predictor.fit(genomes, losses[:, 0])
+        assert time.process_time() - start < self.max_fit_seconds
 
     # -- randomness and memory --------------------------------------------------------------
 

@@ -9,8 +9,10 @@ from sklearn.svm import SVR
 
 from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS
-from nasbench.predictors.auto import AutoPredictor
+from nasbench.predictors.auto import AutoPredictor, comparison_size
 from nasbench.predictors.encoding import one_hot
+from nasbench.predictors.ensemble import EnsemblePredictor
+from nasbench.predictors.transfer import TransferPredictor
 from nasbench.space import ElasticDimension, SearchSpace
 from nasbench.testing.toys import MIXED_SPACE, MOBILE_SPACE, ToyProblem
 
@@ -154,6 +156,103 @@ def test_auto_predicts_as_its_choice_does():
 def test_auto_refuses_candidates_that_are_none(candidates, message):
     with pytest.raises(RequestError, match=message):
         AutoPredictor(BITS, candidates=candidates)
+
+
+def test_auto_takes_another_than_its_first_only_where_that_is_clearly_better():
+    genomes, values = toy_samples(MIXED_SPACE, 150, interaction=0.0)
+    for first, second in (("ridge", "gp"), ("gp", "ridge")):
+        auto = AutoPredictor(MIXED_SPACE, candidates=(first, second)).fit(genomes, values)
+        assert auto.chosen == first
+
+
+def test_auto_compares_thrice_per_doubling():
+    sizes = [comparison_size(count) for count in (2, 25, 30, 31, 50, 62, 63, 100, 399, 400)]
+    assert sizes == [2, 25, 25, 31, 50, 50, 63, 100, 317, 400]
+
+
+def test_auto_keeps_its_choice_until_it_compares_again(monkeypatch):
+    genomes, values = toy_samples(MIXED_SPACE, 80)
+    auto = AutoPredictor(MIXED_SPACE, candidates=("ridge", "svr")).fit(genomes[:50], values[:50])
+    compared = []
+    original = AutoPredictor._compare
+    monkeypatch.setattr(
+        AutoPredictor,
+        "_compare",
+        lambda self, g, t: compared.append(len(t)) or original(self, g, t),
+    )
+    auto.fit(genomes[:60], values[:60])
+    assert compared == []
+    auto.fit(genomes, values)
+    assert compared == [79]
+    anew = AutoPredictor(MIXED_SPACE, candidates=("ridge", "svr")).fit(genomes, values)
+    assert anew.chosen == auto.chosen
+    assert (anew.predict(genomes).mean == auto.predict(genomes).mean).all()
+    auto.fit(genomes, -values)
+    assert compared == [79, 79, 79], "other values are compared anew"
+
+
+# -- ensembles ------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_leans_to_the_member_that_is_right():
+    genomes, values = exclusive_or(150)
+    ensemble = EnsemblePredictor(BITS, members=("ridge", "lightgbm")).fit(genomes, values)
+    of_ridge, of_trees = ensemble._weights_K
+    assert of_trees > 1.5 * of_ridge
+
+
+@pytest.mark.parametrize(
+    ("members", "message"), [((), "name at least one"), (("rigde",), "did you mean 'ridge'")]
+)
+def test_an_ensemble_refuses_members_that_are_none(members, message):
+    with pytest.raises(RequestError, match=message):
+        EnsemblePredictor(BITS, members=members)
+
+
+# -- transfer -------------------------------------------------------------------------------------
+
+
+def test_a_bent_copy_of_the_prior_needs_a_handful_of_samples():
+    genomes, values = toy_samples(MOBILE_SPACE, 600)
+    bent = np.exp(values / values.std())
+    prior = PREDICTORS["gp"](MOBILE_SPACE).fit(genomes[:300], values[:300])
+    known, unknown = slice(300, 312), slice(400, 600)
+    transfer = TransferPredictor(MOBILE_SPACE, prior=prior).fit(genomes[known], bent[known])
+    alone = PREDICTORS["gp"](MOBILE_SPACE).fit(genomes[known], bent[known])
+    taus = [
+        kendalltau(predictor.predict(genomes[unknown]).mean, bent[unknown]).statistic
+        for predictor in (transfer, alone)
+    ]
+    assert taus[0] > 0.8
+    assert taus[0] > taus[1] + 0.2
+
+
+def test_a_prior_that_knows_nothing_does_little_harm():
+    genomes, values = toy_samples(MIXED_SPACE, 300)
+    noise = np.random.default_rng(0).normal(size=300)
+    prior = PREDICTORS["ridge"](MIXED_SPACE).fit(genomes, noise)
+    transfer = TransferPredictor(MIXED_SPACE, prior=prior).fit(genomes[:100], values[:100])
+    assert kendalltau(transfer.predict(genomes[100:]).mean, values[100:]).statistic > 0.8
+
+
+def test_a_transfer_needs_a_prior_of_its_space():
+    with pytest.raises(RequestError, match="give it a fitted predictor as prior"):
+        PREDICTORS["transfer"](BITS)
+    prior = PREDICTORS["ridge"](MIXED_SPACE)
+    with pytest.raises(RequestError, match="another space"):
+        TransferPredictor(BITS, prior=prior)
+
+
+# -- networks -------------------------------------------------------------------------------------
+
+
+def test_networks_leave_the_global_randomness_alone():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    expected = float(torch.rand(1))
+    torch.manual_seed(0)
+    PREDICTORS["mlp"](BITS).fit(*exclusive_or(20))
+    assert float(torch.rand(1)) == expected
 
 
 # -- what an implementation receives -------------------------------------------------------------
