@@ -272,26 +272,26 @@ def noise(results: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 def figure(study: Study, results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Inherited accuracy against MACs for every strategy, and against training alone."""
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     table = accuracies(results)
     mean = table.groupby(["strategy", "position"], sort=False)[["top1_accuracy", "num_macs"]].mean()
     figure, (front, parity) = plt.subplots(
         1, 2, figsize=(9.6, 4.0), dpi=160, layout="constrained", width_ratios=(1.25, 1)
     )
-    alone = mean.loc[ALONE]
-    alone_macs = mean.loc[next(iter(study.strategies))].num_macs.reindex(alone.index)
-    front.plot(alone_macs, 100 * alone.top1_accuracy, "k.-", lw=1.6, label="alone")
+    alone = mean.loc[ALONE].sort_values("num_macs")
+    front.plot(alone.num_macs, 100 * alone.top1_accuracy, "k.-", lw=1.6, label="alone")
     colors = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
     markers = "osD^vP*X<>"
     for number, name in enumerate(n for n in study.strategies if n in mean.index):
-        of = mean.loc[name]
+        of = mean.loc[name].reindex(alone.index)
         style = {"color": colors[number % 10], "marker": markers[number % 10], "ms": 3.5}
         front.plot(of.num_macs, 100 * of.top1_accuracy, lw=0.9, label=name, **style)
-        own = of.top1_accuracy.reindex(alone.index)
-        parity.plot(100 * alone.top1_accuracy, 100 * own, ls="", label=name, **style)
+        parity.plot(100 * alone.top1_accuracy, 100 * of.top1_accuracy, ls="", **style)
     front.set_xscale("log")
+    front.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     front.xaxis.set_major_formatter(EngFormatter(sep=""))
+    front.xaxis.set_minor_formatter(NullFormatter())
     front.set_xlabel("multiply-accumulates")
     front.set_ylabel("top-1 accuracy on test [%]")
     low, high = 100 * alone.top1_accuracy.min() - 0.5, 100 * alone.top1_accuracy.max() + 0.5
