@@ -242,7 +242,7 @@ class SupernetContract:
             output = calibrated_output(supernet, architecture)
             with torch.no_grad():
                 extracted = supernet.extract(architecture)(*inputs)
-            largest_difference = (extracted - output).abs().max()
+            largest_difference = (extracted - output).abs().max() / output.abs().max()
             assert largest_difference <= tolerance, architecture
 
     def test_extracting_leaves_the_supernet_as_it_was(self, supernet: Supernet[Any]) -> None:
@@ -324,6 +324,7 @@ class SupernetContract:
             with pytest.raises(RequestError, match="names no groups of channels"):
                 supernet.sort_channels()
             return
+        supernet.double()  # another order of summation, and no more than that, is forgiven
         trained: dict[str, list[Choice]] = {}
         for group in supernet.channel_groups():
             by_width = sorted(group.widths_at, key=lambda choice: max(group.widths_at[choice]))
