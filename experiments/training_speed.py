@@ -3,12 +3,13 @@
     python experiments/training_speed.py                         mobilenet_v3, resnet and vit
     python experiments/training_speed.py --parallel              two processes against one, too
 
-Three ratios, each a median of the repetitions' own ratios, in one process with one thread:
+Ratios, each a median of the repetitions' own ratios, in one process with one thread:
 
     sandwich   a sandwich step (largest, two random, smallest; distilled in place) against four
                training steps of plain networks of the same sizes
     loader     loading a batch against that step; the trainer does it beside the step
-    parallel   samples per second of two processes, each with half of the batch, against one
+    parallel   samples per second of two processes, each with half of the batch, against one;
+    apart      the same with `sync_batch_norm: false`
 """
 
 import argparse
@@ -52,9 +53,9 @@ def images(count: int = 1024) -> ImageClassification:
     return ImageClassification("noise", 10, splits, Augmentation(shift=2, flip=True))
 
 
-def training(supernet: Supernet[Any], task: Task, batch_size: int) -> _Training:
+def training(supernet: Supernet[Any], task: Task, batch_size: int, **settings: Any) -> _Training:
     """Training that has not begun."""
-    config = CONFIG.model_copy(update={"batch_size": batch_size})
+    config = CONFIG.model_copy(update={"batch_size": batch_size, **settings})
     strategy = build_strategy("sandwich", supernet, {})
     device = torch.device("cpu")
     return _Training(supernet, task, config, strategy, device, 0, Path("unused"), "speed")
@@ -108,14 +109,16 @@ def measure(family: str, batch_size: int, repetitions: int) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in ratios.items()}
 
 
-def _replica(rank: int, world: int, folder: str, settings: dict[str, Any], batch: int) -> None:
+def _replica(
+    rank: int, world: int, folder: str, settings: dict[str, Any], batch: int, is_synchronized: bool
+) -> None:
     """Time sandwich steps as one of `world` processes; the first writes how long they took."""
     torch.set_num_threads(1)
     if world > 1:
-        meeting = f"file://{folder}/meeting-{batch}"
+        meeting = f"file://{folder}/meeting-{is_synchronized}"
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
     task = images()
-    under_way = training(build_supernet(settings), task, batch)
+    under_way = training(build_supernet(settings), task, batch, sync_batch_norm=is_synchronized)
     (phase,) = under_way.phases
     under_way.supernet.train()
     epoch, times = task.epoch(batch, seed=0, epoch=0), []
@@ -128,19 +131,24 @@ def _replica(rank: int, world: int, folder: str, settings: dict[str, Any], batch
     if world > 1:
         dist.destroy_process_group()
     if rank == 0:
-        Path(folder, f"{world}.json").write_text(json.dumps(times[1:]))
+        Path(folder, f"{world}-{is_synchronized}.json").write_text(json.dumps(times[1:]))
 
 
-def measure_parallel(family: str, batch_size: int) -> float:
-    """Samples per second of two processes of one thread against one, per process."""
+def measure_parallel(family: str, batch_size: int) -> tuple[float, float]:
+    """Samples per second of two processes of one thread against one, per process; the second is
+    without synchronized batch normalization.
+    """
     task = images()
     supernet = SUPERNETS[family].build("fashion", **task.network_settings)
     with tempfile.TemporaryDirectory() as folder:
-        for world in (1, 2):
-            arguments = (world, folder, supernet.settings, batch_size)
+        times = []
+        for world, is_synchronized in ((1, True), (2, True), (2, False)):
+            arguments = (world, folder, supernet.settings, batch_size, is_synchronized)
             multiprocessing.spawn(_replica, arguments, nprocs=world)
-        one, two = (json.loads(Path(folder, f"{n}.json").read_text()) for n in (1, 2))
-    return float(np.median(np.array(one) / np.array(two)) / 2)
+            written = Path(folder, f"{world}-{is_synchronized}.json").read_text()
+            times.append(np.array(json.loads(written)))
+    one, joint, apart = times
+    return float(np.median(one / joint) / 2), float(np.median(one / apart) / 2)
 
 
 def main() -> None:
@@ -154,16 +162,16 @@ def main() -> None:
     parser.add_argument("--parallel", action="store_true", help="two processes against one, too")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table("family", "sandwich step [ms]", "sandwich", "loader", "parallel")
+    table = Table("family", "sandwich step [ms]", "sandwich", "loader", "parallel", "apart")
     for family in asked.families:
         found = measure(family, asked.batch_size, asked.repetitions)
-        parallel = measure_parallel(family, asked.batch_size) if asked.parallel else None
+        parallel = measure_parallel(family, asked.batch_size) if asked.parallel else ()
         table.add_row(
             family,
             f"{found['ms']:.0f}",
             f"{found['sandwich']:.2f}",
             f"{found['loader']:.3f}",
-            "" if parallel is None else f"{parallel:.2f}",
+            *(f"{efficiency:.2f}" for efficiency in parallel),
         )
     console = Console(width=120)
     console.print(

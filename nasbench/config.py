@@ -103,6 +103,9 @@ class TrainingConfig(Section):
     there are."""
     num_workers: PositiveInt = 1
     """Processes on Ray that share each batch; 1 trains in the calling process."""
+    sync_batch_norm: bool = True
+    """Normalize by the statistics of the whole batch, so that the number of workers changes nothing
+    but rounding; false normalizes each worker's part by itself, which waits for nobody."""
     checkpoint_every: PositiveFloat = 5
     """Epochs between checkpoints; 0.1 is a tenth of an epoch."""
     keep_checkpoints: PositiveInt = 2
@@ -127,12 +130,13 @@ class TrainingConfig(Section):
         """The settings that decide, but for rounding, which weights training ends with."""
         elsewhere = {
             "device",
-            "num_workers",
             "checkpoint_every",
             "keep_checkpoints",
             "monitor_every",
             "monitor_samples",
         }
+        if self.sync_batch_norm:
+            elsewhere.add("num_workers")
         return self.model_dump(mode="json", exclude=elsewhere)
 
 

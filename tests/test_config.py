@@ -106,6 +106,15 @@ def test_settings_that_change_no_result_are_not_part_of_the_identity():
     assert same.fingerprint == config.fingerprint
 
 
+def test_the_number_of_workers_is_where_each_normalizes_by_itself():
+    def fingerprint(**training):
+        return parse_config({**MINIMAL, "training": training}).fingerprint
+
+    assert fingerprint(num_workers=2) == fingerprint()
+    apart = fingerprint(num_workers=2, sync_batch_norm=False)
+    assert len({fingerprint(), fingerprint(sync_batch_norm=False), apart}) == 3
+
+
 def test_every_other_setting_is():
     config = parse_config(MINIMAL)
     other = parse_config({**MINIMAL, "seed": 1, "search": {"algorithm": "random"}})

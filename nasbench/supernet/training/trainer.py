@@ -7,14 +7,15 @@ killed and resumed ends with the weights of training that was not.
 A step's loss is a mean over all targets of its batch. The batch is shared by replicas (processes)
 and computed in pieces (accumulation), each of which adds its part of the sum; so the step is the
 same, to rounding, however it is divided. Only what looks at the samples of one piece alone differs:
-batch normalization (over the pieces of all replicas, but not over accumulated ones) and dropout.
+batch normalization (over the pieces of all replicas, where it is synchronized, but not over
+accumulated ones) and dropout.
 """
 
 import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from nasbench.space import Architecture
 from nasbench.supernet.attention import ElasticAttention
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.layers import ElasticBatchNorm2d, ElasticDropout
-from nasbench.supernet.replicas import num_replicas, replica, sum_over_replicas
+from nasbench.supernet.replicas import alone, num_replicas, replica, sum_over_replicas
 from nasbench.supernet.threads import torch_threads
 from nasbench.supernet.training.checkpoint import (
     Checkpoint,
@@ -559,7 +560,10 @@ class _Training:
         config = self.config
         is_mixed = config.precision != "float32"
         dtype = getattr(torch, config.precision)
-        with torch.autocast(self.device.type, dtype, enabled=is_mixed):
+        with (
+            nullcontext() if config.sync_batch_norm else alone(),
+            torch.autocast(self.device.type, dtype, enabled=is_mixed),
+        ):
             if not config.distillation.feature_weight:
                 return supernet(*batch.inputs), None
             features: list[Tensor] = []
