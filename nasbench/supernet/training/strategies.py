@@ -1,8 +1,8 @@
 """Training strategies: which sub-networks one optimizer step trains, and against which targets.
 
-    sandwich               largest, smallest and random ones, these on the largest's predictions
-    bignas                 the sandwich rule with the rest of BigNAS's recipe
-    attentive              the sandwich rule, with contests in place of the random ones
+    sandwich               largest, smallest and random ones
+    bignas                 the same, distilled from the largest, with the rest of BigNAS's recipe
+    attentive              BigNAS's recipe, with contests in place of the random ones
     single_path            a random one
     single_path_largest    a random one and the largest
     hat                    a random one, as HAT trains
@@ -148,10 +148,11 @@ def random_architectures(
 
 @dataclass(frozen=True)
 class SandwichRule(SingleStage):
-    """The largest on the labels; random ones and the smallest on the largest's predictions.
+    """The largest, the smallest and random ones, on the labels or the largest's predictions.
 
-    Yu et al., BigNAS: Scaling Up Neural Architecture Search with Big Single-Stage Models (ECCV
-    2020), where `num_random` is 2 and `label_weight` 0.
+    Yu and Huang, Universally Slimmable Networks (ICCV 2019), who let all but the largest learn from
+    its predictions alone: `label_weight` 0. Ours is 1, as in a few epochs a teacher that knows
+    nothing yet holds all back: docs/results/training.md.
 
     Args:
         num_random: random sub-networks of a step.
@@ -161,7 +162,7 @@ class SandwichRule(SingleStage):
 
     subnetworks: Subnetworks
     num_random: int = 2
-    label_weight: float = 0.0
+    label_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_whole_number("training.options.num_random", self.num_random, 0)
@@ -184,12 +185,15 @@ class SandwichRule(SingleStage):
 
 @dataclass(frozen=True)
 class BigNAS(SandwichRule):
-    """The sandwich rule, with residual branches that start at zero; only the largest drops out.
+    """Distilled in place, with residual branches that start at zero; only the largest drops out.
 
-    Yu et al. (ECCV 2020). Weight decay acts once on each weight in a step, as on the largest alone.
-    Its schedule, a decay that ends in a constant, is `training.schedule: exponential`.
+    Yu et al., BigNAS: Scaling Up Neural Architecture Search with Big Single-Stage Models (ECCV
+    2020): the sandwich rule, where all but the largest learn from its predictions. Weight decay
+    acts once on each weight in a step, as on the largest alone. Its schedule, a decay that ends in
+    a constant, is `training.schedule: exponential`.
     """
 
+    label_weight: float = 0.0
     preparations: ClassVar[tuple[Preparation, ...]] = ("zero_residual_branches",)
 
     def _other(self, chosen: Architecture | Contest) -> Assignment:

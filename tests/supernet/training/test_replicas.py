@@ -28,7 +28,11 @@ CASES = {
         "mobilenet_v3",
         {},
         images,
-        {"distillation": {"feature_weight": 0.1}, "averaging_decay": 0.5},
+        {
+            "options": {"label_weight": 0.5},
+            "distillation": {"feature_weight": 0.1},
+            "averaging_decay": 0.5,
+        },
     ),
     "contests": ("mobilenet_v3", {}, images, {"strategy": "attentive"}),
     "a frozen teacher": ("resnet", {}, images, {"strategy": "progressive_shrinking", "epochs": 4}),

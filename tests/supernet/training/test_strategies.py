@@ -37,15 +37,14 @@ class TestSandwichRule:
     def test_is_largest_random_ones_smallest(self):
         first, *others, last = assignments("sandwich", num_random=3)
         assert first == Assignment(SPACE.largest, labels=1.0)
-        assert last == Assignment(SPACE.smallest, largest=1.0)
+        assert last == Assignment(SPACE.smallest, labels=1.0)
         assert len(others) == 3
-        assert {(a.labels, a.largest) for a in others} == {(0.0, 1.0)}
+        assert {(a.labels, a.largest) for a in others} == {(1.0, 0.0)}
 
-    def test_can_mix_labels_in_or_leave_distillation_out(self):
-        assert {(a.labels, a.largest) for a in assignments("sandwich", label_weight=0.25)[1:]} == {
-            (0.25, 0.75)
-        }
-        assert not any(a.largest for a in assignments("sandwich", label_weight=1.0))
+    def test_can_distil_in_place(self):
+        first, *others = assignments("sandwich", label_weight=0.25)
+        assert first == Assignment(SPACE.largest, labels=1.0)
+        assert {(a.labels, a.largest) for a in others} == {(0.25, 0.75)}
 
     def test_draws_every_choice_alike(self):
         rng = np.random.default_rng(0)
@@ -71,7 +70,7 @@ def test_bignas_regularizes_the_largest_only_and_starts_at_identities():
     assert phase.preparations == ("zero_residual_branches",)
     first, *others = phase.assign(np.random.default_rng(0))
     assert first.is_regularized
-    assert not any(other.is_regularized for other in others)
+    assert {(o.labels, o.largest, o.is_regularized) for o in others} == {(0.0, 1.0, False)}
 
 
 def test_single_path_with_the_largest_adds_just_that():
