@@ -148,11 +148,11 @@ def random_architectures(
 
 @dataclass(frozen=True)
 class SandwichRule(SingleStage):
-    """The largest, the smallest and random ones, on the labels or the largest's predictions.
+    """The largest, the smallest and random ones, on the labels and the largest's predictions.
 
     Yu and Huang, Universally Slimmable Networks (ICCV 2019), who let all but the largest learn from
-    its predictions alone: `label_weight` 0. Ours is 1, as in a few epochs a teacher that knows
-    nothing yet holds all back: docs/results/training.md.
+    its predictions alone: `label_weight` 0. Ours is a half, as in a few epochs a teacher that
+    knows nothing yet holds all back: docs/results/training.md.
 
     Args:
         num_random: random sub-networks of a step.
@@ -162,7 +162,7 @@ class SandwichRule(SingleStage):
 
     subnetworks: Subnetworks
     num_random: int = 2
-    label_weight: float = 1.0
+    label_weight: float = 0.5
 
     def __post_init__(self) -> None:
         check_whole_number("training.options.num_random", self.num_random, 0)

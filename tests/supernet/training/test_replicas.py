@@ -28,11 +28,7 @@ CASES = {
         "mobilenet_v3",
         {},
         images,
-        {
-            "options": {"label_weight": 0.5},
-            "distillation": {"feature_weight": 0.1},
-            "averaging_decay": 0.5,
-        },
+        {"distillation": {"feature_weight": 0.1}, "averaging_decay": 0.5},
     ),
     "contests": ("mobilenet_v3", {}, images, {"strategy": "attentive"}),
     "a frozen teacher": ("resnet", {}, images, {"strategy": "progressive_shrinking", "epochs": 4}),

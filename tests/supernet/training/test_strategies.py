@@ -37,11 +37,11 @@ class TestSandwichRule:
     def test_is_largest_random_ones_smallest(self):
         first, *others, last = assignments("sandwich", num_random=3)
         assert first == Assignment(SPACE.largest, labels=1.0)
-        assert last == Assignment(SPACE.smallest, labels=1.0)
+        assert last == Assignment(SPACE.smallest, labels=0.5, largest=0.5)
         assert len(others) == 3
-        assert {(a.labels, a.largest) for a in others} == {(1.0, 0.0)}
+        assert {(a.labels, a.largest) for a in others} == {(0.5, 0.5)}
 
-    def test_can_distil_in_place(self):
+    def test_can_learn_more_from_labels_or_from_the_largest(self):
         first, *others = assignments("sandwich", label_weight=0.25)
         assert first == Assignment(SPACE.largest, labels=1.0)
         assert {(a.labels, a.largest) for a in others} == {(0.25, 0.75)}

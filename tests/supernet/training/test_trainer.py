@@ -178,7 +178,7 @@ class TestOneStep:
             supernet = build()
             config = changed(distillation=DistillationConfig(feature_weight=weight).model_dump())
             training = under_way(supernet, task, config, tmp_path)
-            one_step(training, STRATEGIES["sandwich"](supernet, label_weight=0.5).assign, batch)
+            one_step(training, STRATEGIES["sandwich"](supernet).assign, batch)
             gradients.append(supernet.stem.conv.shared.weight.grad.clone())
         assert not torch.allclose(*gradients)
 
