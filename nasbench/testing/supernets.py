@@ -106,15 +106,26 @@ class SupernetContract:
 
     Attributes:
         families: keys of `SUPERNETS`; None says all.
+        sharings: keys of `SHARINGS`.
     """
 
     families: Sequence[str] | None = None
+    sharings: Sequence[str] = ("slice",)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "build" in metafunc.fixturenames:
             families = sorted(SUPERNETS) if self.families is None else self.families
-            builds = [build for family in families for build in runnable_presets(family).items()]
+            builds = [
+                (name if sharing == "slice" else f"{name}-{sharing}", partial(build, sharing=sharing))
+                for family in families
+                for name, build in runnable_presets(family).items()
+                for sharing in self.sharings
+            ]
             metafunc.parametrize("build", [_enrolled(name, build) for name, build in builds])
+
+    def architectures(self, space: SearchSpace) -> list[Architecture]:
+        """Those that are extracted and counted."""
+        return corners(space) + random_architectures(space, 16)
 
     @pytest.fixture
     def supernet(self, build: Build) -> Supernet[Any]:
@@ -238,7 +249,7 @@ class SupernetContract:
     ) -> None:
         supernet.to(dtype)
         inputs = supernet.example_inputs(8)
-        for architecture in corners(supernet.space) + random_architectures(supernet.space, 16):
+        for architecture in self.architectures(supernet.space):
             output = calibrated_output(supernet, architecture)
             with torch.no_grad():
                 extracted = supernet.extract(architecture)(*inputs)
@@ -295,7 +306,7 @@ class SupernetContract:
     def test_counted_parameters_are_those_of_the_extracted_module(
         self, supernet: Supernet[Any]
     ) -> None:
-        for architecture in corners(supernet.space) + random_architectures(supernet.space, 8):
+        for architecture in self.architectures(supernet.space):
             held = sum(p.numel() for p in supernet.extract(architecture).parameters())
             assert supernet.count(architecture)["num_parameters"] == held, architecture
 
@@ -404,7 +415,7 @@ class SupernetContract:
 
 def _enrolled(name: str, build: Build) -> Any:
     """One preset as a parameter; all but the tiny ones belong to the slow tests."""
-    marks = () if name.endswith("-tiny") else pytest.mark.slow
+    marks = () if "-tiny" in name else pytest.mark.slow
     return pytest.param(build, id=name, marks=marks)
 
 
