@@ -21,7 +21,7 @@ architecture, H hidden features of a router; a suffix k says "of expert k".
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -302,3 +302,39 @@ def _groups(supernet: Supernet[Any], mixed_layers: str) -> list[Sequence[Any]]:
 def add_noise(weight: Tensor, noise: float) -> None:
     """Normal noise of that standard deviation, relative to that of the weight's entries."""
     weight.add_(torch.randn_like(weight) * (noise * weight.std(unbiased=False)))
+
+
+def start_from_dense(supernet: Supernet[Any], dense: Mapping[str, Tensor], *, seed: int) -> None:
+    """Let every expert start as what is trained already, the others than the first with noise.
+
+    Args:
+        supernet: with a mixture; its routers stay as they are.
+        dense: the state of a supernet of slices, otherwise the same: `Supernet.state_dict`, or
+            `trained_weights` of a checkpoint.
+        seed: of the noise, whose size is the supernet's setting `expert_noise`.
+
+    Raises:
+        RequestError: if the supernet has no mixture, or names or shapes differ; nothing has
+            changed then.
+    """
+    if not isinstance(supernet.mixture, Mixture):
+        raise RequestError(
+            "only a mixture has experts that start from a dense network, and this supernet's "
+            f"sharing is '{supernet.settings['sharing']}'; use load_weights"
+        )
+    found = {n: tensor for n, tensor in supernet.state_dict().items() if n.startswith("mixture.")}
+    left = dict(dense)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, module in supernet.named_modules():
+            if not isinstance(module, MixedWeight):
+                continue
+            for one, many in (("weight", "weights"), ("bias", "biases")):
+                if f"{name}.{one}" not in left:
+                    continue
+                copied = left.pop(f"{name}.{one}")
+                for k in range(len(module.weights)):
+                    expert = found[f"{name}.{many}.{k}"] = copied.clone()
+                    if k > 0 and one == "weight":
+                        add_noise(expert, supernet.settings["expert_noise"])
+    supernet.load_weights({**found, **left})

@@ -70,11 +70,6 @@ class DividedSupernet(Supernet[tuple[int, Any]]):
         """Those of the parts."""
         return self._part(0).example_inputs(batch_size)
 
-    @property
-    def output_layer(self) -> nn.Module:
-        """That of the active part."""
-        return self._active.output_layer
-
     def residual_ends(self) -> list[nn.Module]:
         """Those of all parts."""
         return [end for part in self.parts for end in cast(Supernet[Any], part).residual_ends()]

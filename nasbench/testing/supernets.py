@@ -106,26 +106,28 @@ class SupernetContract:
 
     Attributes:
         families: keys of `SUPERNETS`; None says all.
-        sharings: keys of `SHARINGS`.
+        sharings: a name for each kind of weight sharing -> the settings that ask `build` for it.
+        num_random: random sub-networks that are extracted, beside the corners of the space.
     """
 
     families: Sequence[str] | None = None
-    sharings: Sequence[str] = ("slice",)
+    sharings: Mapping[str, Mapping[str, Any]] = {"": {}}
+    num_random = 16
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "build" in metafunc.fixturenames:
             families = sorted(SUPERNETS) if self.families is None else self.families
             builds = [
-                (name if sharing == "slice" else f"{name}-{sharing}", partial(build, sharing=sharing))
+                _enrolled(preset, sharing, partial(build, **settings))
                 for family in families
-                for name, build in runnable_presets(family).items()
-                for sharing in self.sharings
+                for preset, build in runnable_presets(family).items()
+                for sharing, settings in self.sharings.items()
             ]
-            metafunc.parametrize("build", [_enrolled(name, build) for name, build in builds])
+            metafunc.parametrize("build", builds)
 
     def architectures(self, space: SearchSpace) -> list[Architecture]:
-        """Those that are extracted and counted."""
-        return corners(space) + random_architectures(space, 16)
+        """Those that are extracted, and whose parameters are counted."""
+        return corners(space) + random_architectures(space, self.num_random)
 
     @pytest.fixture
     def supernet(self, build: Build) -> Supernet[Any]:
@@ -314,7 +316,7 @@ class SupernetContract:
         self, supernet: Supernet[Any]
     ) -> None:
         extremes = [supernet.largest, supernet.smallest]
-        for architecture in extremes + random_architectures(supernet.space, 8):
+        for architecture in extremes + random_architectures(supernet.space, self.num_random // 2):
             extracted = supernet.extract(architecture)
             num_macs = count_macs(extracted, supernet.example_inputs(1))
             assert supernet.count(architecture)["num_macs"] == num_macs, architecture
@@ -413,10 +415,10 @@ class SupernetContract:
         assert_same_weights(supernet.state_dict(), before)
 
 
-def _enrolled(name: str, build: Build) -> Any:
+def _enrolled(preset: str, sharing: str, build: Build) -> Any:
     """One preset as a parameter; all but the tiny ones belong to the slow tests."""
-    marks = () if "-tiny" in name else pytest.mark.slow
-    return pytest.param(build, id=name, marks=marks)
+    marks = () if preset.endswith("-tiny") else pytest.mark.slow
+    return pytest.param(build, id=f"{preset}-{sharing}" if sharing else preset, marks=marks)
 
 
 def _difference(first: Architecture, second: Architecture) -> str:
