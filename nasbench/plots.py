@@ -110,7 +110,7 @@ def plot_parity(
 
 
 def plot_routing(
-    proportions_NLE: NDArray[np.float64],
+    coefficients_NLE: NDArray[np.float64],
     macs: NDArray[np.float64],
     layers: Sequence[str],
     expert: int = 1,
@@ -119,7 +119,7 @@ def plot_routing(
     """How much of one expert a mixture takes for each sub-network, layer by layer.
 
     Args:
-        proportions_NLE: of N sub-networks, L layers and E experts; each sums to 1 over experts.
+        coefficients_NLE: of N sub-networks, L layers and E experts; each sums to 1 over experts.
         macs: of the sub-networks, of shape (N,); they are drawn from the fewest to the most.
         layers: the names of the layers, the first at the top.
         expert: which one is drawn; with two experts the other has the rest.
@@ -128,10 +128,10 @@ def plot_routing(
     Raises:
         RequestError: if the shapes do not fit, or there is no such expert.
     """
-    num, num_layers, num_experts = proportions_NLE.shape
+    num, num_layers, num_experts = coefficients_NLE.shape
     if macs.shape != (num,) or len(layers) != num_layers:
         raise RequestError(
-            f"proportions of {num} sub-networks and {num_layers} layers were given with "
+            f"coefficients of {num} sub-networks and {num_layers} layers were given with "
             f"{macs.size} MACs and {len(layers)} names of layers"
         )
     if not 0 <= expert < num_experts:
@@ -140,7 +140,7 @@ def plot_routing(
         size = (6.4, 1.2 + 0.18 * num_layers)
         _, ax = plt.subplots(figsize=size, dpi=160, layout="constrained")
     order = np.argsort(macs, kind="stable")
-    shares_LN = proportions_NLE[order, :, expert].T
+    shares_LN = coefficients_NLE[order, :, expert].T
     image = ax.imshow(shares_LN, aspect="auto", cmap="cividis", interpolation="nearest")
     ax.set_yticks(range(num_layers), layers, fontsize=6)
     at = np.unique(np.linspace(0, num - 1, min(num, 6)).round().astype(int))
@@ -149,7 +149,7 @@ def plot_routing(
     ax.set_xlabel(f"multiply-accumulates of {num} sub-networks, in order")
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.colorbar(image, ax=ax, label=f"proportion of expert {expert + 1} of {num_experts}")
+    figure.colorbar(image, ax=ax, label=f"coefficient of expert {expert + 1} of {num_experts}")
     return ax
 
 

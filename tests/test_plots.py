@@ -6,15 +6,15 @@ import pytest
 from nasbench import plots
 from nasbench.errors import RequestError
 
-PROPORTIONS_NLE = np.stack([np.linspace(0, 1, 6).reshape(3, 2)] * 2, axis=-1)
-PROPORTIONS_NLE[..., 0] = 1 - PROPORTIONS_NLE[..., 1]
+COEFFICIENTS_NLE = np.stack([np.linspace(0, 1, 6).reshape(3, 2)] * 2, axis=-1)
+COEFFICIENTS_NLE[..., 0] = 1 - COEFFICIENTS_NLE[..., 1]
 MACS = np.array([3e6, 1e6, 2e6])
 
 
 def test_routing_is_drawn_from_the_fewest_macs_to_the_most():
-    ax = plots.plot_routing(PROPORTIONS_NLE, MACS, ["first", "second"])
+    ax = plots.plot_routing(COEFFICIENTS_NLE, MACS, ["first", "second"])
     (image,) = ax.get_images()
-    np.testing.assert_allclose(image.get_array(), PROPORTIONS_NLE[[1, 2, 0], :, 1].T)
+    np.testing.assert_allclose(image.get_array(), COEFFICIENTS_NLE[[1, 2, 0], :, 1].T)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1.0M", "2.0M", "3.0M"]
 
@@ -29,4 +29,4 @@ def test_routing_is_drawn_from_the_fewest_macs_to_the_most():
 )
 def test_routing_that_does_not_fit_is_refused(macs, layers, expert, sentence):
     with pytest.raises(RequestError, match=sentence):
-        plots.plot_routing(PROPORTIONS_NLE, macs, layers, expert)
+        plots.plot_routing(COEFFICIENTS_NLE, macs, layers, expert)

@@ -1,7 +1,7 @@
 """Mixtures of supernets: weights that know which architecture they serve.
 
 A layer holds several *expert* tensors of its largest shape. A *router* reads the encoding of the
-whole architecture and says in which proportions they are mixed, so that architectures share
+whole architecture and gives the coefficients by which they are mixed, so that architectures share
 weights no more than is good for them (Jawahar et al., Mixture-of-Supernets, ACL Findings 2024):
 
     layer-wise      r = softmax(V2 ReLU(V1 a + b1) + b2)                        r: (E,)
@@ -15,8 +15,8 @@ they were mixed from. Extraction copies them, and leaves experts and routers beh
 
 The first expert is the layer's ordinary weight: with one expert all is as it was, bit for bit.
 
-Shape legend: E experts, O active outputs, I active inputs, F features of the encoding of an
-architecture, H hidden features of a router; a suffix k says "of expert k".
+Shape legend: E experts, O active outputs, I active inputs, R rows of coefficients, F features of
+the encoding of an architecture.
 """
 
 import copy
@@ -33,7 +33,7 @@ from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.layers import ElasticConv2d, ElasticDepthwiseConv2d, ElasticLinear
 from nasbench.supernet.routing import ENCODINGS, ArchitectureEncoding, Router, Routing
-from nasbench.supernet.sharing import ElasticLayer, SharedWeight, SlicedWeight, leading
+from nasbench.supernet.sharing import SharedWeight, SlicedWeight, leading
 
 
 class LastMixed:
@@ -73,43 +73,29 @@ class MixedWeight(SharedWeight):
         """The mixture for the active architecture; without gradients the last one, if it holds."""
         routing = self.routing
         if torch.is_grad_enabled() or routing.router.is_random:
-            return self._mixed(num_outputs, num_inputs, routing.shares(num_outputs))
+            return self._mixed(num_outputs, num_inputs, routing.coefficients(num_outputs))
         sources = (*self.weights, *self.biases, *routing.router.parameters())
         states = [(tensor.data_ptr(), tensor._version) for tensor in sources]
         key = (num_outputs, num_inputs, routing.encoding.architecture, states)
         if self._last.key != key:
-            mixed = self._mixed(num_outputs, num_inputs, routing.shares(num_outputs))
+            mixed = self._mixed(num_outputs, num_inputs, routing.coefficients(num_outputs))
             self._last.key, self._last.mixed = key, mixed
         return self._last.mixed
 
     def _mixed(
-        self, num_outputs: int, num_inputs: int, shares_OE: Tensor
+        self, num_outputs: int, num_inputs: int, coefficients_OE: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Equations 2.4 and 2.5 of the mixture on the leading slices."""
-        shares_kO = shares_OE.unbind(1)
-        sizes = (num_outputs, num_inputs)
-        trailing = (-1, *[1] * (self.weights[0].ndim - 1))
-        weight_OI: Tensor | None = None
-        for share_O, expert in zip(shares_kO, self.weights, strict=True):
-            share_O1, expert_OI = share_O.view(trailing), leading(expert, *sizes)
-            weight_OI = (
-                expert_OI * share_O1
-                if weight_OI is None
-                else torch.addcmul(weight_OI, expert_OI, share_O1)
-            )
-        assert weight_OI is not None, "there is at least one expert"
-        bias_O: Tensor | None = None
-        for share_O, expert in zip(shares_kO, self.biases, strict=False):
-            of_expert_O = leading(expert, num_outputs) * share_O
-            bias_O = of_expert_O if bias_O is None else bias_O + of_expert_O
-        return weight_OI, bias_O
+        of_experts = coefficients_OE.unbind(1)
+        weights = [leading(weight, num_outputs, num_inputs) for weight in self.weights]
+        biases = [leading(bias, num_outputs) for bias in self.biases]
+        return _sum(weights, of_experts), _sum(biases, of_experts) if biases else None
 
     @torch.no_grad()
     def input_importance(self) -> Tensor:
         """(I,), of what the largest architecture uses."""
         num_outputs, num_inputs = self.weights[0].shape[:2]
-        shares_OE = self.routing.shares(num_outputs, of_largest=True)
-        weight_OI, _ = self._mixed(num_outputs, num_inputs, shares_OE)
+        coefficients_OE = self.routing.coefficients_of_largest(num_outputs)
+        weight_OI, _ = self._mixed(num_outputs, num_inputs, coefficients_OE)
         return weight_OI.abs().transpose(0, 1).flatten(1).sum(dim=1)
 
     @torch.no_grad()
@@ -124,6 +110,15 @@ class MixedWeight(SharedWeight):
             for bias in self.biases:
                 bias.copy_(bias[outputs])
             self.routing.reorder_outputs(outputs)
+
+
+def _sum(tensors: Sequence[Tensor], coefficients: Sequence[Tensor]) -> Tensor:
+    """Each expert's tensor (O, ...) times its coefficients, (O,) or (1,), added up."""
+    trailing = (-1, *[1] * (tensors[0].ndim - 1))
+    total = tensors[0] * coefficients[0].view(trailing)
+    for tensor, coefficient in zip(tensors[1:], coefficients[1:], strict=True):
+        total = torch.addcmul(total, tensor, coefficient.view(trailing))
+    return total
 
 
 class Mixture(nn.Module):
@@ -143,46 +138,40 @@ class Mixture(nn.Module):
         for layers in _groups(supernet, settings.mixed_layers):
             routing: Routing | None = None
             for layer in layers:
-                if routing is None or settings.is_neuronwise:
-                    routing = self._add_routing(names[layer], layer, settings)
                 first = layer.shared
+                assert isinstance(first, SlicedWeight), "a supernet is mixed once"
+                if routing is None or settings.is_neuronwise:
+                    num_rows = len(first.weight) if settings.is_neuronwise else 1
+                    router = settings.build_router(len(self.encoding.largest_F), num_rows)
+                    self.routers.append(router)
+                    routing = Routing(router, self.encoding, settings.is_neuronwise)
+                    self._routings[names[layer]] = routing
                 layer.shared = MixedWeight(first, settings.build_experts(first), routing)
         supernet.register_forward_pre_hook(self._begin_forward)
         supernet.register_forward_hook(self._end_forward, always_call=True)
-
-    def _add_routing(
-        self, name: str, layer: ElasticLayer, settings: "MixtureOfSupernets"
-    ) -> Routing:
-        num_rows = layer.shared.weight.shape[0] if settings.is_neuronwise else 1
-        router = settings.build_router(len(self.encoding.largest_F), num_rows)
-        self.routers.append(router)
-        routing = Routing(router, self.encoding, settings.is_neuronwise)
-        self._routings[name] = routing
-        return routing
 
     def switch(self, architecture: Architecture) -> None:
         """Mix for this architecture from now on."""
         self.encoding.switch(architecture)
 
     @torch.no_grad()
-    def proportions(self, architecture: Architecture) -> dict[str, Tensor]:
+    def coefficients(self, architecture: Architecture) -> dict[str, Tensor]:
         """Of the experts, for a member of the space: name of a group's first layer -> (R, E).
 
-        R is 1 layer-wise, and the largest number of output neurons neuron-wise.
+        R is 1 layer-wise, and the largest number of output neurons neuron-wise. What is active
+        does not change.
         """
-        encoding_F = self.encoding.of(architecture)
+        encoding_F = self.encoding.of(architecture).to(self.encoding.largest_F)
         return {
-            name: routing.router.eval()(encoding_F, routing.router.num_rows)
+            name: routing.router(encoding_F, routing.router.num_rows)
             for name, routing in self._routings.items()
         }
 
     def _begin_forward(self, *_: object) -> None:
-        for routing in self._routings.values():
-            routing.begin_or_end(True)
+        self.encoding.of_forward = {}
 
     def _end_forward(self, *_: object) -> None:
-        for routing in self._routings.values():
-            routing.begin_or_end(False)
+        self.encoding.of_forward = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,14 +184,14 @@ class MixtureOfSupernets:
             transformer, as in the paper; the first and last convolution of a residual block),
             "all" every linear layer and convolution.
         encoding: what routers read of an architecture, a name in `routing.ENCODINGS`.
-        routing: "dense" mixes all experts, "top_1" takes the one of the largest proportion, scaled
+        routing: "dense" mixes all experts, "top_1" takes the one of the largest coefficient, scaled
             by it.
         router_size: hidden features of a router.
         router_dropout: of those, while training.
         initialization: what the experts after the first start as: "copies" of it with noise, or
             weights of their own from "scratch".
         expert_noise: standard deviation of that noise, relative to that of the copied weights.
-            Without noise the proportions do not matter at first, and routers have no gradient.
+            Without noise the coefficients do not matter at first, and routers have no gradient.
     """
 
     is_neuronwise: ClassVar[bool]
@@ -283,7 +272,7 @@ class NeuronwiseMixture(MixtureOfSupernets):
 
 
 def _groups(supernet: Supernet[Any], mixed_layers: str) -> list[Sequence[Any]]:
-    """The layers to mix; those of a group share layer-wise proportions."""
+    """The layers to mix; those of a group share layer-wise coefficients."""
     groups = list[Sequence[Any]](supernet.mixed_layers())
     if mixed_layers == "all":
         grouped = {layer for layers in groups for layer in layers}

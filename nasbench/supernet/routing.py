@@ -1,9 +1,9 @@
-"""Routing: in which proportions a layer mixes its experts for an architecture.
+"""Routing: with which coefficients a layer mixes its experts for an architecture.
 
 A router is a perceptron of two layers that reads the encoding of the whole architecture; a softmax
 over the experts follows. See `nasbench.supernet.mixture` for what is mixed.
 
-Shape legend: E experts, O active outputs, R rows of proportions, F features of the encoding of an
+Shape legend: E experts, O active outputs, R rows of coefficients, F features of the encoding of an
 architecture, H hidden features of a router.
 """
 
@@ -34,11 +34,11 @@ ENCODINGS: dict[str, Callable[[SearchSpace, Genomes], Floats]] = {
 
 
 class Router(nn.Module):
-    """From an architecture's encoding to the proportions of the experts.
+    """From an architecture's encoding to the coefficients of the experts.
 
     Args:
         num_rows: how many distributions over the experts there are at most.
-        top_1: keep the largest proportion, and make all others zero.
+        top_1: keep the largest coefficient, and make all others zero.
     """
 
     def __init__(
@@ -68,10 +68,12 @@ class Router(nn.Module):
         with torch.autocast(encoding_F.device.type, enabled=False):
             hidden_H = self.dropout(F.relu(self.inner(encoding_F)))
             outer, bias = leading(self.outer.weight, size), leading(self.outer.bias, size)
-            shares = F.linear(hidden_H, outer, bias).view(num_rows, -1).softmax(dim=-1)
+            logits_RE = F.linear(hidden_H, outer, bias).view(num_rows, self.num_experts)
+            coefficients_RE = logits_RE.softmax(dim=-1)
         if not self.top_1:
-            return shares
-        return shares * F.one_hot(shares.argmax(dim=-1), self.num_experts).to(shares)
+            return coefficients_RE
+        best_RE = F.one_hot(coefficients_RE.argmax(dim=-1), self.num_experts)
+        return coefficients_RE * best_RE
 
     @torch.no_grad()
     def reorder(self, rows: Tensor) -> None:
@@ -88,6 +90,7 @@ class ArchitectureEncoding(nn.Module):
         architecture: that architecture.
         encoding_F: what routers read of it.
         largest_F: the encoding of the largest architecture.
+        of_forward: what routers have said in the forward pass under way; None outside of one.
     """
 
     encoding_F: Tensor
@@ -99,6 +102,7 @@ class ArchitectureEncoding(nn.Module):
         self.register_buffer("largest_F", self.of(space.largest), persistent=False)
         self.register_buffer("encoding_F", self.largest_F, persistent=False)
         self.architecture = space.largest
+        self.of_forward: dict[Router, Tensor] | None = None
 
     def of(self, architecture: Architecture) -> Tensor:
         """The encoding of a member of the space: (F,)."""
@@ -116,34 +120,32 @@ class ArchitectureEncoding(nn.Module):
 
 
 class Routing:
-    """Where a layer's proportions come from: its router, and the encoding that this reads.
+    """Where a layer's coefficients come from: its router, and the encoding that this reads.
 
     Both belong to the supernet's `Mixture`; layers of one group have one routing.
     """
 
     def __init__(self, router: Router, encoding: ArchitectureEncoding, is_neuronwise: bool) -> None:
         self.router, self.encoding, self._is_neuronwise = router, encoding, is_neuronwise
-        self.is_forward = False
-        self._shares: Tensor | None = None
 
-    def shares(self, num_outputs: int, *, of_largest: bool = False) -> Tensor:
-        """Of the architecture to mix for, or of the largest one: (1, E), or (O, E) neuron-wise.
+    def coefficients(self, num_outputs: int) -> Tensor:
+        """Of the architecture to mix for: (1, E) layer-wise, (O, E) neuron-wise.
 
         Within one forward pass of the supernet the layers of a group get the same tensor.
         """
-        if of_largest:
-            return self.router(self.encoding.largest_F, num_outputs if self._is_neuronwise else 1)
+        encoding_F, memo = self.encoding.encoding_F, self.encoding.of_forward
         if self._is_neuronwise:
-            return self.router(self.encoding.encoding_F, num_outputs)
-        shares_1E = self._shares
-        if shares_1E is None:
-            shares_1E = self.router(self.encoding.encoding_F, 1)
-            self._shares = shares_1E if self.is_forward else None
-        return shares_1E
+            return self.router(encoding_F, num_outputs)
+        if memo is None:
+            return self.router(encoding_F, 1)
+        if self.router not in memo:
+            memo[self.router] = self.router(encoding_F, 1)
+        return memo[self.router]
 
-    def begin_or_end(self, is_forward: bool) -> None:
-        """A forward pass of the supernet begins or has ended."""
-        self.is_forward, self._shares = is_forward, None
+    def coefficients_of_largest(self, num_outputs: int) -> Tensor:
+        """Of the largest architecture."""
+        num_rows = num_outputs if self._is_neuronwise else 1
+        return self.router(self.encoding.largest_F, num_rows)
 
     def reorder_outputs(self, outputs: Tensor) -> None:
         """The layer's outputs are put into this order."""

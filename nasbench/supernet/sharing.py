@@ -151,7 +151,7 @@ class WeightSharing(Protocol):
 
 
 @dataclass(frozen=True)
-class LeadingSlicesOfOne:
+class PlainSlices:
     """Every sub-network uses leading slices of the same weights."""
 
     def share(self, build: Callable[[], "Supernet[Any]"]) -> "Supernet[Any]":
@@ -162,7 +162,7 @@ class LeadingSlicesOfOne:
 SHARINGS: Registry[Callable[..., WeightSharing]] = Registry(
     "weight sharing",
     {
-        "slice": LeadingSlicesOfOne,
+        "slice": PlainSlices,
         "mixture_layerwise": "nasbench.supernet.mixture:LayerwiseMixture",
         "mixture_neuronwise": "nasbench.supernet.mixture:NeuronwiseMixture",
         "separate": "nasbench.supernet.separate:SeparateSupernets",

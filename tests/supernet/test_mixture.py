@@ -108,12 +108,12 @@ def test_routing_is_in_float32_under_autocast():
     exact, _ = weight.leading(8, 8)
     with torch.autocast("cpu", torch.bfloat16):
         found, _ = weight.leading(8, 8)
-        shares = weight.routing.shares(8)
+        shares = weight.routing.coefficients(8)
     assert shares.dtype == found.dtype == torch.float32
     assert torch.equal(found, exact)
 
 
-def test_a_pair_shares_its_proportions_layerwise_alone():
+def test_a_pair_shares_its_coefficients_layerwise_alone():
     for sharing, count in (("mixture_layerwise", 4), ("mixture_neuronwise", 8)):
         supernet = build(sharing=sharing)
         assert len(supernet.mixture.routers) == count
@@ -126,7 +126,7 @@ def test_dropout_in_a_router_drops_the_same_for_a_pair():
     seen = []
     for layer in (feed_forward.expand, feed_forward.project):
         layer.register_forward_pre_hook(
-            lambda layer, _: seen.append(layer.shared.routing.shares(8).detach())
+            lambda layer, _: seen.append(layer.shared.routing.coefficients(8).detach())
         )
     for _ in range(2):
         supernet(*supernet.example_inputs(2))
@@ -191,11 +191,11 @@ def test_a_family_that_names_no_layers_needs_to_be_told_all():
     assert len(mixed(build(family, mixed_layers="all"))) == 4
 
 
-def test_top_1_takes_one_expert_scaled_by_its_proportion():
+def test_top_1_takes_one_expert_scaled_by_its_coefficient():
     dense, top = build(num_experts=3), build(num_experts=3, routing="top_1")
     top.load_state_dict(dense.state_dict())
     for one, other in zip(mixed(dense), mixed(top), strict=True):
-        (all_E,), (kept_E,) = one.routing.shares(4), other.routing.shares(4)
+        (all_E,), (kept_E,) = one.routing.coefficients(4), other.routing.coefficients(4)
         assert kept_E.count_nonzero() == 1
         assert kept_E.max() == all_E.max()
         best = int(all_E.argmax())
@@ -315,17 +315,17 @@ def test_only_a_mixture_starts_from_the_right_dense_network():
         assert torch.equal(tensor, before[name])
 
 
-def test_proportions_can_be_looked_at():
+def test_coefficients_can_be_looked_at():
     for sharing, rows in (("mixture_layerwise", 1), ("mixture_neuronwise", 128)):
         supernet = build(sharing=sharing)
         active = supernet.mixture.encoding.encoding_F
-        found = supernet.mixture.proportions(supernet.smallest)
+        found = supernet.mixture.coefficients(supernet.smallest)
         assert torch.equal(supernet.mixture.encoding.encoding_F, active)
         shares = found["stack.layer1.feed_forward.expand"]
         assert shares.shape == (rows, 2)
         torch.testing.assert_close(shares.sum(dim=1), torch.ones(rows))
         supernet.activate(supernet.smallest)
-        first = supernet.stack.layer1.feed_forward.expand.shared.routing.shares(rows)
+        first = supernet.stack.layer1.feed_forward.expand.shared.routing.coefficients(rows)
         assert torch.equal(shares, first)
 
 
