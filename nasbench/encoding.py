@@ -91,11 +91,12 @@ def layer_means(space: SearchSpace, genomes: Genomes) -> Floats:
     for column in range(len(space)):
         if column in repeated:
             columns = repeated[column]
-            choices = [c for other in columns for c in space.dimensions[other].choices]
-            low, extent = min(choices), (max(choices) - min(choices)) or 1.0
-            number = active[:, columns].sum(axis=1)
-            mean = numbers[:, columns].sum(axis=1) / np.maximum(number, 1)
-            features.append(np.where(number > 0, (mean - low) / extent, 0.0))
+            choices = np.concatenate([space.dimensions[other].choices for other in columns])
+            low, high = float(choices.min()), float(choices.max())
+            num_active = active[:, columns].sum(axis=1)
+            mean = numbers[:, columns].sum(axis=1) / np.maximum(num_active, 1)
+            position = (mean - low) / (high - low if high > low else 1.0)
+            features.append(np.where(num_active > 0, position, 0.0))
         elif column not in followers:
             features.append(positions[:, column])
     return np.column_stack(features)

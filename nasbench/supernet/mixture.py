@@ -33,7 +33,7 @@ from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.layers import ElasticConv2d, ElasticDepthwiseConv2d, ElasticLinear
 from nasbench.supernet.routing import ENCODINGS, ArchitectureEncoding, Router, Routing
-from nasbench.supernet.sharing import SharedWeight, SlicedWeight, leading
+from nasbench.supernet.sharing import SharedWeight, SlicedWeight, WeightSharing, leading
 
 
 class LastMixed:
@@ -175,7 +175,7 @@ class Mixture(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixtureOfSupernets:
+class MixtureOfSupernets(WeightSharing):
     """What both kinds of mixtures can be set to.
 
     Args:
@@ -210,15 +210,15 @@ class MixtureOfSupernets:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise RequestError(f"{name} is a whole number from 1 up, not {value!r}")
-        if not 0 <= self.router_dropout < 1:
+        if not (_is_number(self.router_dropout) and 0 <= self.router_dropout < 1):
             raise RequestError(
                 f"router_dropout is a rate from 0 up and below 1, not {self.router_dropout!r}"
             )
-        if not 0 <= self.expert_noise < math.inf:
+        if not (_is_number(self.expert_noise) and 0 <= self.expert_noise < math.inf):
             raise RequestError(f"expert_noise is a number from 0 up, not {self.expert_noise!r}")
         for name, possible in _CHOICES.items():
-            if getattr(self, name) not in possible:
-                raise unknown_name(name, getattr(self, name), possible)
+            if str(getattr(self, name)) not in possible:
+                raise unknown_name(name, str(getattr(self, name)), possible)
 
     def share(self, build: Callable[[], Supernet[Any]]) -> Supernet[Any]:
         """A supernet whose layers mix their weights."""
@@ -257,6 +257,10 @@ _CHOICES = {
     "routing": ("dense", "top_1"),
     "initialization": ("copies", "scratch"),
 }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class LayerwiseMixture(MixtureOfSupernets):

@@ -16,6 +16,7 @@ from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts
+from nasbench.supernet.sharing import WeightSharing
 
 
 class DividedSupernet(Supernet[tuple[int, Any]]):
@@ -80,7 +81,7 @@ class DividedSupernet(Supernet[tuple[int, Any]]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeparateSupernets:
+class SeparateSupernets(WeightSharing):
     """One supernet per choice of a dimension.
 
     Args:
@@ -99,6 +100,6 @@ class SeparateSupernets:
                 + ", ".join(possible)
             )
         if self.divided_by not in possible:
-            raise unknown_name("dimension to divide by", self.divided_by, possible)
+            raise unknown_name("dimension to divide by", str(self.divided_by), possible)
         others = [build() for _ in possible[self.divided_by].choices[1:]]
         return DividedSupernet([first, *others], self.divided_by)

@@ -136,12 +136,14 @@ class ReadsArchitecture(Protocol):
         """Serve this member of the space from now on."""
 
 
-class WeightSharing(Protocol):
-    """A kind of weight sharing: a frozen dataclass, whose fields are its settings.
+@dataclass(frozen=True, kw_only=True)
+class WeightSharing(ABC):
+    """A kind of weight sharing; the fields of the dataclass that it is are its settings.
 
     Constructing one raises RequestError for an impossible value.
     """
 
+    @abstractmethod
     def share(self, build: Callable[[], "Supernet[Any]"]) -> "Supernet[Any]":
         """A supernet that shares its weights in this way.
 
@@ -150,8 +152,7 @@ class WeightSharing(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class PlainSlices:
+class PlainSlices(WeightSharing):
     """Every sub-network uses leading slices of the same weights."""
 
     def share(self, build: Callable[[], "Supernet[Any]"]) -> "Supernet[Any]":
@@ -159,7 +160,7 @@ class PlainSlices:
         return build()
 
 
-SHARINGS: Registry[Callable[..., WeightSharing]] = Registry(
+SHARINGS: Registry[type[WeightSharing]] = Registry(
     "weight sharing",
     {
         "slice": PlainSlices,

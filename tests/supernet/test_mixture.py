@@ -237,6 +237,8 @@ def test_an_encoding_tells_architectures_apart(encoding):
         ({"router_dropout": 1.0}, "router_dropout is a rate"),
         ({"expert_noise": -1}, "expert_noise is a number from 0 up"),
         ({"expert_noise": math.nan}, "expert_noise is a number from 0 up"),
+        ({"expert_noise": "small"}, "expert_noise is a number from 0 up, not 'small'"),
+        ({"encoding": ["one_hot"]}, "unknown encoding"),
         ({"mixed_layers": "al"}, "unknown mixed_layers 'al'; did you mean 'all'"),
         ({"encoding": "onehot"}, "unknown encoding 'onehot'; did you mean 'one_hot'"),
         ({"routing": "sparse"}, "unknown routing 'sparse'.*dense"),
@@ -353,6 +355,7 @@ def test_separate_supernets_share_nothing():
     [
         ({}, "need the dimension that the space is divided_by; possible: depth, hidden_size"),
         ({"divided_by": "dept"}, "unknown dimension to divide by 'dept'; did you mean 'depth'"),
+        ({"divided_by": 3}, "unknown dimension to divide by '3'"),
         ({"divided_by": "layer2.num_heads"}, "unknown dimension to divide by"),
     ],
 )
