@@ -1,6 +1,6 @@
 """Does a mixture inherit better than slices? The gap to what the same networks reach alone.
 
-    python experiments/mixture_quality.py experiments/mixture_fashion.yaml
+    python experiments/mixture_quality.py experiments/mixture_fashion.yaml     again = carry on
     python experiments/mixture_quality.py experiments/mixture_fashion.yaml --report docs/results
 
 Members are trained, measured and carried on as `training_quality.py` does. The first strategy of
@@ -8,9 +8,9 @@ the study has plain slices. The others differ from it in how weights are shared,
 else: data, sub-networks and updates are the same for the same seed.
 
 The report holds, per strategy and seed, the mean over all architectures of the metric on test data
-and of its gap to training alone, the share of the plain gap (same seed) that is closed, Kendall's
-tau between inherited and alone, and seconds of training; and a figure of both for every
-architecture. Where a layer-wise mixture was trained, its coefficients are drawn, too.
+and of its gap to training alone, the share of the plain gap (same seed) that is closed, and
+Kendall's tau between inherited and alone; and a figure of both for every architecture. The routing of the
+mixtures that were trained here is drawn, too. What a mixture costs, `mixture_cost.py` measures.
 """
 
 import argparse
@@ -25,7 +25,16 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 from scipy.stats import kendalltau, spearmanr
-from training_quality import ALONE, Member, Study, accuracies, build, finished, run
+from training_quality import (
+    ALONE,
+    Member,
+    Study,
+    accuracies,
+    build,
+    finished,
+    members,
+    train_member,
+)
 
 from nasbench.objectives import METRICS
 from nasbench.plots import plot_routing, save
@@ -36,7 +45,21 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _MARKERS = "osD^vPX"
 
 
-def comparison(study: Study, results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+class MixtureStudy(Study):
+    """A study of which one metric is reported."""
+
+    metric: str = "top1_accuracy"
+
+
+def train(study: MixtureStudy, at_most: int | None) -> None:
+    """Train members that are missing, one after the other, or the first `at_most` of them."""
+    missing = [m for m in members(study) if not (study.folder / m.name / "result.json").exists()]
+    for member in missing[:at_most]:
+        values = [measured[study.metric] for measured in train_member(study, member)["test"]]
+        print(f"{member.name}: mean test {study.metric} {np.mean(values):.4f}", flush=True)
+
+
+def comparison(study: MixtureStudy, results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per strategy and seed.
 
     Gaps are positive where training alone is better, in the metric's unit (percentage points of
@@ -47,7 +70,6 @@ def comparison(study: Study, results: Sequence[Mapping[str, Any]]) -> pd.DataFra
     sign = 1.0 if metric.direction == "maximize" else -1.0
     scale = 100.0 if metric.unit == "fraction" else 1.0
     alone = scale * table[table.strategy == ALONE].groupby("position")[study.metric].mean()
-    seconds = {(r["strategy"], r["seed"]): r["seconds"] for r in results}
     plain = next(iter(study.strategies))
     rows: list[dict[str, Any]] = []
     for (strategy, seed), of in table[table.strategy != ALONE].groupby(
@@ -65,7 +87,6 @@ def comparison(study: Study, results: Sequence[Mapping[str, Any]]) -> pd.DataFra
                 "mean gap": gap.mean(),
                 "worst gap": gap.max(),
                 "tau": kendalltau(alone, own).statistic,
-                "seconds": seconds[strategy, seed],
             }
         )
     found = pd.DataFrame(rows)
@@ -74,7 +95,7 @@ def comparison(study: Study, results: Sequence[Mapping[str, Any]]) -> pd.DataFra
     return found
 
 
-def draw_fronts(study: Study, results: Sequence[Mapping[str, Any]]) -> Axes:
+def draw_fronts(study: MixtureStudy, results: Sequence[Mapping[str, Any]]) -> Axes:
     """The metric of every architecture against MACs: alone, and as each strategy leaves it."""
     table, metric = accuracies(results), METRICS[study.metric]
     scale, unit = (100.0, "%") if metric.unit == "fraction" else (1.0, metric.unit)
@@ -132,7 +153,9 @@ def draw_routing(study: Study, strategy: str, seed: int) -> tuple[Axes, float] |
     return plot_routing(coefficients_NLE, macs, names), float(spearmanr(apart, unlike).statistic)
 
 
-def report(study: Study, results: Sequence[Mapping[str, Any]], folder: Path, name: str) -> None:
+def report(
+    study: MixtureStudy, results: Sequence[Mapping[str, Any]], folder: Path, name: str
+) -> None:
     """Print the comparison; write it, the numbers and the figures to files of that name."""
     found = comparison(study, results)
     print(found.round(3).to_string(index=False))
@@ -156,15 +179,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", type=Path, help="a YAML file")
-    parser.add_argument("--workers", type=int, default=1, help="processes of one thread")
+    parser.add_argument("--at-most", type=int, help="train no more members than that")
     parser.add_argument("--report", type=Path, help="train nothing; report to this folder")
     asked = parser.parse_args()
-    study = Study.model_validate(yaml.safe_load(asked.study.read_text()))
-    name = asked.study.stem
+    study = MixtureStudy.model_validate(yaml.safe_load(asked.study.read_text()))
     if asked.report is None:
-        report(study, run(study, asked.workers), study.folder / "report", name)
+        train(study, asked.at_most)
     else:
-        report(study, list(finished(study)), asked.report, name)
+        report(study, list(finished(study)), asked.report, asked.study.stem)
 
 
 if __name__ == "__main__":

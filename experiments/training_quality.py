@@ -63,8 +63,6 @@ class Study(Section):
     """All about one study."""
 
     folder: Path
-    metric: str = "top1_accuracy"
-    """What is told of a finished member."""
     task: TaskConfig
     supernet: SupernetConfig
     training: dict[str, Any]
@@ -185,10 +183,10 @@ def run(study: Study, num_workers: int) -> list[dict[str, Any]]:
             member = waiting[done]
             results[member.name] = found = done.result()
             minutes = (time.monotonic() - start) / 60
-            values = [measured[study.metric] for measured in found["test"]]
+            accuracies = [measured["top1_accuracy"] for measured in found["test"]]
             print(
                 f"{number} of {len(asked)}, {minutes:.0f} min: {member.name} took "
-                f"{found['seconds']:.0f} s, mean test {study.metric} {np.mean(values):.4f}",
+                f"{found['seconds']:.0f} s, mean test accuracy {np.mean(accuracies):.4f}",
                 flush=True,
             )
     return [results[member.name] for member in asked]
