@@ -9,8 +9,8 @@ else: data, sub-networks and updates are the same for the same seed.
 
 The report holds, per strategy and seed, the mean over all architectures of the metric on test data
 and of its gap to training alone, the share of the plain gap (same seed) that is closed, and
-Kendall's tau between inherited and alone; and a figure of both for every architecture. The routing of the
-mixtures that were trained here is drawn, too. What a mixture costs, `mixture_cost.py` measures.
+Kendall's tau between inherited and alone; and a figure of both for every architecture. The routing
+of the mixtures that were trained here is drawn, too. `mixture_cost.py` measures what they cost.
 """
 
 import argparse
