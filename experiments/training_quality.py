@@ -51,9 +51,11 @@ ALONE = "alone"
 
 
 class Strategy(Section):
-    """A way to train the supernet: settings that replace the study's own, and its seeds."""
+    """A way to share and train weights: settings that replace the study's own, and its seeds."""
 
     training: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies defaults
+    supernet: dict[str, Any] = {}  # noqa: RUF012
+    """Weight sharing and its settings."""
     seeds: tuple[int, ...] = (0,)
 
 
@@ -108,13 +110,15 @@ def members(study: Study) -> list[Member]:
     return found
 
 
-def build(study: Study, seed: int) -> tuple[Task, Supernet[Any]]:
+def build(study: Study, member: Member) -> tuple[Task, Supernet[Any]]:
     """The task, and the supernet with fresh weights."""
     data_dir = study.task.data_dir or os.environ.get("NASBENCH_DATA")
     task = TASKS[study.task.name](Path(data_dir) if data_dir else None, **study.task.options)
     family = SUPERNETS[study.supernet.family]
     settings = {**study.supernet.options, **task.network_settings}
-    return task, family.build(study.supernet.preset, seed=seed, **settings)
+    if member.position is None:
+        settings |= study.strategies[member.strategy].supernet
+    return task, family.build(study.supernet.preset, seed=member.seed, **settings)
 
 
 def architectures(study: Study, supernet: Supernet[Any]) -> list[Architecture]:
@@ -136,7 +140,7 @@ def train_member(study: Study, member: Member) -> dict[str, Any]:
     result = folder / "result.json"
     if result.exists():
         return json.loads(result.read_text())
-    task, supernet = build(study, member.seed)
+    task, supernet = build(study, member)
     chosen = architectures(study, supernet)
     settings = dict(study.training)
     trained: Supernet[Any] = supernet

@@ -109,6 +109,50 @@ def plot_parity(
     return ax
 
 
+def plot_routing(
+    coefficients_NLE: NDArray[np.float64],
+    macs: NDArray[np.float64],
+    layers: Sequence[str],
+    expert: int = 1,
+    ax: Axes | None = None,
+) -> Axes:
+    """How much of one expert a mixture takes for each sub-network, layer by layer.
+
+    Args:
+        coefficients_NLE: of N sub-networks, L layers and E experts; each sums to 1 over experts.
+        macs: of the sub-networks, of shape (N,); they are drawn from the fewest to the most.
+        layers: the names of the layers, the first at the top.
+        expert: which one is drawn; with two experts the other has the rest.
+        ax: where to draw; a new figure where None.
+
+    Raises:
+        RequestError: if the shapes do not fit, or there is no such expert.
+    """
+    num, num_layers, num_experts = coefficients_NLE.shape
+    if macs.shape != (num,) or len(layers) != num_layers:
+        raise RequestError(
+            f"coefficients of {num} sub-networks and {num_layers} layers were given with "
+            f"{macs.size} MACs and {len(layers)} names of layers"
+        )
+    if not 0 <= expert < num_experts:
+        raise RequestError(f"there is no expert {expert}; possible: 0 to {num_experts - 1}")
+    if ax is None:
+        size = (6.4, 1.2 + 0.18 * num_layers)
+        _, ax = plt.subplots(figsize=size, dpi=160, layout="constrained")
+    order = np.argsort(macs, kind="stable")
+    shares_LN = coefficients_NLE[order, :, expert].T
+    image = ax.imshow(shares_LN, aspect="auto", cmap="cividis", interpolation="nearest")
+    ax.set_yticks(range(num_layers), layers, fontsize=6)
+    at = np.unique(np.linspace(0, num - 1, min(num, 6)).round().astype(int))
+    count = EngFormatter(sep="", places=1)
+    ax.set_xticks(at, [count(value) for value in macs[order][at]])
+    ax.set_xlabel(f"multiply-accumulates of {num} sub-networks, in order")
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.colorbar(image, ax=ax, label=f"coefficient of expert {expert + 1} of {num_experts}")
+    return ax
+
+
 def save(ax: Axes, path: Path) -> None:
     """Write the figure that the axes belong to, and close it."""
     figure = ax.get_figure(root=True)

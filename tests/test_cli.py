@@ -15,6 +15,7 @@ import torch
 
 import nasbench as nb
 from nasbench import cli
+from nasbench.supernet import SUPERNETS
 
 TINY = Path(__file__).parent / "tiny.yaml"
 
@@ -61,7 +62,11 @@ class TestBadInput:
             (["task.name=digit"], "unknown task 'digit'; did you mean 'digits'"),
             (["supernet.family=mobilenet"], "unknown supernet family 'mobilenet'; did you mean"),
             (["supernet.preset=tinny"], "unknown preset of mobilenet_v3 'tinny'; did you mean"),
-            (["supernet.sharing=mix"], "mix"),
+            (
+                ["supernet.sharing=mixture"],
+                "unknown weight sharing 'mixture'; did you mean 'mixture_",
+            ),
+            (["supernet.options.num_experts=2"], "unknown setting of mobilenet_v3 'num_experts'"),
             (["training.strategy=sandwhich"], "did you mean 'sandwich'"),
             (["training.batch_size=5000"], "lower training.batch_size"),
             (
@@ -350,6 +355,17 @@ def test_profile_counts_before_training(nasbench):
     assert code == 0
     assert "largest : smallest" in out
     assert "num_macs <= 50%: can be met" in out
+
+
+def test_profile_shows_what_a_mixture_adds(nasbench):
+    settings = ["supernet.sharing=mixture_layerwise", "supernet.options.num_experts=3"]
+    code, out, _ = nasbench("profile", TINY, *(x for s in settings for x in ("--set", s)))
+    assert code == 0
+    build = SUPERNETS["mobilenet_v3"].build
+    plain, mixed = build(), build(sharing="mixture_layerwise", num_experts=3)
+    held, sliced = (sum(p.numel() for p in s.parameters()) for s in (mixed, plain))
+    assert f"training holds {held:,} parameters, {held - sliced:,} (" in out
+    assert "training holds" not in nasbench("profile", TINY)[1]
 
 
 def test_profile_of_a_family_lists_its_presets(nasbench):

@@ -22,7 +22,7 @@ LAYERS = [  # bottom first; a unit imports from lower layers only
     {"errors"},
     {"registry"},
     {"space", "objectives", "pareto", "config"},
-    {"trials", "tasks"},
+    {"trials", "tasks", "encoding"},
     {"store", "predictors", "supernet", "cost"},
     {"search", "export", "plots"},
     {"hardware"},
@@ -50,7 +50,9 @@ DOORS = {  # heavy package -> the files and folders that may import it
     "PIL": ("tasks/image_folder.py",),
 }
 
-WITHOUT_TORCH = set().union(*LAYERS[:3], {"trials", "store", "predictors", "search", FACADE})
+WITHOUT_TORCH = set().union(
+    *LAYERS[:3], {"trials", "encoding", "store", "predictors", "search", FACADE}
+)
 WITH_TORCH_NEVERTHELESS = {"predictors/neural.py"}
 
 HEAVY = (

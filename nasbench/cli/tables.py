@@ -104,6 +104,14 @@ def print_profile(profile: "Profile") -> None:
     table.add_row("largest : smallest", *(f"{ratio:.1f}" for ratio in ratios))
     console = _console()
     console.print(table)
+    if profile.num_added:
+        share = profile.num_added / (profile.num_trained - profile.num_added)
+        console.print(
+            f"training holds {profile.num_trained:,} parameters, {profile.num_added:,} "
+            f"({share:.0%}) more than plain slices would; what is extracted has none of those",
+            highlight=False,
+            soft_wrap=True,
+        )
     for constraint, verdict in profile.constraints.items():
         console.print(f"{constraint}: {verdict}", highlight=False, markup=False, soft_wrap=True)
 
@@ -184,11 +192,13 @@ def print_catalogue(kind: str | None) -> None:
     from nasbench.predictors import PREDICTORS
     from nasbench.search import ALGORITHMS
     from nasbench.supernet import SUPERNETS
+    from nasbench.supernet.sharing import SHARINGS
     from nasbench.supernet.training.strategies import STRATEGIES
     from nasbench.tasks import TASKS
 
     catalogue: dict[str, Iterable[str]] = {
         "supernets": SUPERNETS,
+        "sharings": SHARINGS,
         "algorithms": ALGORITHMS,
         "predictors": PREDICTORS,
         "tasks": TASKS,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from nasbench.config import RunConfig
+from nasbench.cost import count_parameters
 from nasbench.errors import RequestError
 from nasbench.experiment.parts import build_supernet, build_task, check_reachable, counts_of
 from nasbench.objectives import Constraint
@@ -23,12 +24,16 @@ class Profile:
         size: number of sub-networks.
         counts: "smallest", "middle" and "largest" -> what is counted of that sub-network.
         constraints: each constraint of a configuration -> whether it can be met.
+        num_trained: parameters that training holds; 0 where nothing says how weights are shared.
+        num_added: those of them that plain slices would not need, and no sub-network takes along.
     """
 
     name: str
     size: int
     counts: Mapping[str, Mapping[str, float]]
     constraints: Mapping[str, str] = field(default_factory=dict)
+    num_trained: int = 0
+    num_added: int = 0
 
     def ratio(self, metric: str) -> float:
         """Largest to smallest."""
@@ -40,10 +45,19 @@ def profile_run(config: RunConfig) -> Profile:
     task = build_task(config)
     with torch.device("meta"):
         supernet = build_supernet(config, task)
+        sliced = SUPERNETS[config.supernet.family].build(**_without_sharing(supernet))
+    num_trained, num_sliced = count_parameters(supernet), count_parameters(sliced)
     counts = _counts(supernet)
     constraints = {text: _verdict(text, counts) for text in config.search.constraints}
     name = f"{config.supernet.family} {config.supernet.preset}"
-    return Profile(name=name, size=supernet.space.size, counts=counts, constraints=constraints)
+    return Profile(
+        name=name,
+        size=supernet.space.size,
+        counts=counts,
+        constraints=constraints,
+        num_trained=num_trained,
+        num_added=num_trained - num_sliced,
+    )
 
 
 def profile_family(family: str) -> list[Profile]:
@@ -55,6 +69,12 @@ def profile_family(family: str) -> list[Profile]:
         name = f"{family} {preset}"
         profiles.append(Profile(name=name, size=supernet.space.size, counts=_counts(supernet)))
     return profiles
+
+
+def _without_sharing(supernet: Supernet[Any]) -> dict[str, Any]:
+    """What builds the same supernet of slices."""
+    family = SUPERNETS[supernet.settings["family"]]
+    return {name: supernet.settings[name] for name in ("preset", *family.settings)}
 
 
 def _counts(supernet: Supernet[Any]) -> dict[str, dict[str, float]]:

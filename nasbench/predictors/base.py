@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from nasbench.encoding import Floats as Floats
 from nasbench.errors import RequestError
 from nasbench.predictors.encoding import Encoding, build_encoding
-from nasbench.predictors.encoding import Floats as Floats
 from nasbench.space import Genomes, SearchSpace
 
 _NUM_FOLDS = 5

@@ -19,8 +19,9 @@ from itertools import chain, combinations, pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 
+from nasbench.encoding import Floats, one_hot
 from nasbench.errors import RequestError
-from nasbench.predictors.encoding import Encoding, Floats, one_hot
+from nasbench.predictors.encoding import Encoding
 from nasbench.space import Genomes, SearchSpace
 
 _NOTHING, _PASS = "none", "skip_connect"

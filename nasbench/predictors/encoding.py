@@ -15,17 +15,15 @@ overrides both, with a name or with an `Encoding` of your own:
 Shape legend: N architectures, D dimensions, F features, G groups of features.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasbench.encoding import Floats, numbers_of, one_hot, ordinal, repeated_dimensions
 from nasbench.registry import Registry
-from nasbench.space import Architecture, Choice, Genomes, SearchSpace
-
-Floats = NDArray[np.float64]
+from nasbench.space import Architecture, Genomes, SearchSpace
 
 
 class Encoding(ABC):
@@ -89,44 +87,6 @@ def build_encoding(space: SearchSpace, asked: str | Encoding | None, general: st
 # -- general encodings --------------------------------------------------------------------------
 
 
-def num_one_hot_features(space: SearchSpace) -> int:
-    """The number of columns of `one_hot`: the choices of all dimensions together."""
-    return int(space.num_choices.sum())
-
-
-def one_hot(space: SearchSpace, genomes: Genomes) -> Floats:
-    """One column per declared choice, 1 where taken; an inactive dimension is all zeros.
-
-    Genomes of shape (N, D) become float64 of shape (N, F).
-    """
-    first_column = np.cumsum(space.num_choices) - space.num_choices
-    rows, dimensions = np.nonzero(space.active(genomes))
-    features = np.zeros((len(genomes), num_one_hot_features(space)))
-    features[rows, first_column[dimensions] + genomes[rows, dimensions]] = 1.0
-    return features
-
-
-def ordinal(space: SearchSpace, genomes: Genomes) -> Floats:
-    """One column per dimension, its choices spread over [0, 1]; -1 where inactive.
-
-    Numbers in rising order keep their spacing (widths 16, 24, 64 become 0, 1/6, 1); other
-    choices are spaced evenly in the order written. Genomes of shape (N, D) become float64 of
-    shape (N, D).
-    """
-    features = np.empty(genomes.shape)
-    for column, dimension in enumerate(space):
-        features[:, column] = _positions(dimension.choices, dimension.is_ordinal)[
-            genomes[:, column]
-        ]
-    return np.where(space.active(genomes), features, -1.0)
-
-
-def _positions(choices: tuple[Choice, ...], is_ordinal: bool) -> Floats:
-    values = np.array(choices if is_ordinal else range(len(choices)), dtype=np.float64)
-    extent = values[-1] - values[0]
-    return (values - values[0]) / extent if extent > 0 else np.zeros(len(values))
-
-
 class OneHot(Encoding):
     """A column per declared choice, 1 where taken; an inactive dimension is all zeros."""
 
@@ -181,24 +141,6 @@ class Totals(Encoding):
             for columns, largest in zip(self._repeated, self._largest, strict=True)
         ]
         return np.column_stack([np.where(active, positions, 0.5), active, named, *totals])
-
-
-def repeated_dimensions(space: SearchSpace) -> list[list[int]]:
-    """Positions of numeric dimensions whose names differ in their last number alone."""
-    found: dict[str, list[int]] = {}
-    for position, dimension in enumerate(space):
-        if dimension.is_ordinal and (match := re.fullmatch(r"(.*?)\d+(\D*)", dimension.name)):
-            found.setdefault("*".join(match.groups()), []).append(position)
-    return [positions for positions in found.values() if len(positions) > 1]
-
-
-def numbers_of(space: SearchSpace, genomes: Genomes) -> Floats:
-    """The chosen numbers, of shape (N, D); 0 where inactive or where choices are no numbers."""
-    numbers = np.zeros(genomes.shape)
-    for column, dimension in enumerate(space):
-        if dimension.is_ordinal:
-            numbers[:, column] = np.array(dimension.choices, dtype=float)[genomes[:, column]]
-    return np.where(space.active(genomes), numbers, 0.0)
 
 
 # -- encodings of the caller --------------------------------------------------------------------

@@ -13,8 +13,9 @@ import re
 
 import numpy as np
 
+from nasbench.encoding import Floats, numbers_of
 from nasbench.errors import RequestError
-from nasbench.predictors.encoding import Encoding, Floats, numbers_of
+from nasbench.predictors.encoding import Encoding
 from nasbench.space import Genomes, SearchSpace
 
 # Feature -> the seq2seq family's dimensions that it averages, and HAT's divisor.

@@ -38,7 +38,6 @@ from nasbench.errors import RequestError
 from nasbench.supernet.layers import Counts, ElasticLinear
 from nasbench.supernet.plain_attention import Attention, KeysValues, attend
 from nasbench.supernet.rotary import Rotation
-from nasbench.supernet.sharing import SlicedWeight, WeightSharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +103,13 @@ class ElasticAttention(nn.Module):
         is_causal: bool = False,
         has_key_bias: bool = False,
         dropout: float = 0.0,
-        sharing: WeightSharing = SlicedWeight,
     ) -> None:
         super().__init__()
         key_width = query_width if key_width is None else key_width
-        self.query = ElasticLinear(query_width, width, sharing=sharing)
-        self.key = ElasticLinear(key_width, width, has_bias=has_key_bias, sharing=sharing)
-        self.value = ElasticLinear(key_width, width, sharing=sharing)
-        self.out = ElasticLinear(width, query_width, sharing=sharing)
+        self.query = ElasticLinear(query_width, width)
+        self.key = ElasticLinear(key_width, width, has_bias=has_key_bias)
+        self.value = ElasticLinear(key_width, width)
+        self.out = ElasticLinear(width, query_width)
         self.is_causal = is_causal
         self.dropout = dropout
 

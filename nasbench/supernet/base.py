@@ -8,7 +8,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -18,7 +18,7 @@ from nasbench.errors import RequestError, unknown_name
 from nasbench.space import Architecture, Choice, SearchSpace
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts
-from nasbench.supernet.sharing import WeightSharing, weight_sharing
+from nasbench.supernet.sharing import SHARINGS, ElasticLayer, ReadsArchitecture
 
 Shape = TypeVar("Shape")
 
@@ -43,6 +43,7 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         self.space = space
         self.settings = dict(settings)
         self.spec = spec
+        self.mixture: ReadsArchitecture | None = None
 
     # -- what a family says -------------------------------------------------------------------
 
@@ -81,6 +82,10 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         """The channels that may be sorted."""
         return []
 
+    def mixed_layers(self) -> list[tuple[ElasticLayer, ...]]:
+        """The layers that a mixture usually mixes, those of one block together."""
+        return []
+
     # -- what every supernet does -------------------------------------------------------------
 
     def activate(self, architecture: Mapping[str, Choice]) -> None:
@@ -91,6 +96,12 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         """
         member = self._member(architecture)
         self.shape, self._architecture = self.shape_of(member), member
+        self._mix_for(member)
+
+    def _mix_for(self, architecture: Architecture) -> None:
+        """Let weights that depend on the architecture be those of this one."""
+        if self.mixture is not None:
+            self.mixture.switch(architecture)
 
     @property
     def architecture(self) -> Architecture:
@@ -105,7 +116,12 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         not change. Statistics are those that the supernet holds: calibrate for this
         architecture before.
         """
-        return self.extract_shape(self.shape_of(self._member(architecture))).eval()
+        member = self._member(architecture)
+        self._mix_for(member)
+        try:
+            return self.extract_shape(self.shape_of(member)).eval()
+        finally:
+            self._mix_for(self._architecture)
 
     def count(self, architecture: Mapping[str, Choice]) -> dict[str, int]:
         """Exact `num_parameters` and `num_macs` (per example) of a sub-network."""
@@ -162,7 +178,9 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
 
         Two supernets of one fingerprint can exchange weights.
         """
-        identity = [self.space.fingerprint, asdict(self.spec), self.settings["sharing"]]
+        elsewhere = {"family", "preset", "seed", *(field.name for field in fields(self.spec))}
+        sharing = [value for name, value in self.settings.items() if name not in elsewhere]
+        identity = [self.space.fingerprint, asdict(self.spec), *sharing]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         return f"{self.settings['family']}/{self.settings['preset']}/{digest[:16]}"
 
@@ -207,13 +225,13 @@ class SupernetFamily(Generic[Spec]):
         name: the key in the registry.
         presets: name -> frozen dataclass that says all about a supernet; one is named "tiny".
         settings: the fields of a preset that `build` can replace (where the task decides them).
-        supernet: makes the supernet: (spec, settings, sharing) -> Supernet.
+        supernet: makes the supernet: (spec, settings) -> Supernet.
     """
 
     name: str
     presets: Mapping[str, Spec]
     settings: tuple[str, ...]
-    supernet: Callable[[Spec, dict[str, Any], WeightSharing], Supernet]
+    supernet: Callable[[Spec, dict[str, Any]], Supernet]
 
     def build(
         self, preset: str = "tiny", *, sharing: str = "slice", seed: int = 0, **settings: Any
@@ -224,26 +242,31 @@ class SupernetFamily(Generic[Spec]):
             preset: a name in `presets`.
             sharing: a name in `nasbench.supernet.sharing.SHARINGS`.
             seed: of the initial weights; the global random state is left as it was.
-            settings: replacements for fields of the preset, of the names in `self.settings`.
+            settings: replacements for fields of the preset, of the names in `self.settings`, and
+                settings of the sharing.
 
         Raises:
             RequestError: for an unknown preset, sharing or setting, or an impossible value.
         """
         if preset not in self.presets:
             raise unknown_name(f"preset of {self.name}", preset, self.presets)
+        kind = SHARINGS[sharing]
+        of_sharing = [field.name for field in fields(kind)]
         for name in settings:
-            if name not in self.settings:
-                possible = ("preset", "sharing", "seed", *self.settings)
+            if name not in self.settings and name not in of_sharing:
+                possible = ("preset", "sharing", "seed", *self.settings, *of_sharing)
                 raise unknown_name(f"setting of {self.name}", name, possible)
-        spec: Any = replace(self.presets[preset], **settings)  # type: ignore[type-var]
+        of_preset = {name: settings[name] for name in settings if name in self.settings}
+        spec: Any = replace(self.presets[preset], **of_preset)  # type: ignore[type-var]
+        share = kind(**{name: settings[name] for name in settings if name in of_sharing})
         recorded = {
             "family": self.name,
             "preset": preset,
             "sharing": sharing,
             "seed": seed,
             **{name: getattr(spec, name) for name in self.settings},
+            **asdict(share),
         }
-        share = weight_sharing(sharing)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.supernet(spec, recorded, share)
+            return share.share(lambda: self.supernet(spec, recorded))

@@ -27,8 +27,8 @@ from nasbench.supernet.replicas import JointBatchNorm, num_replicas
 from nasbench.supernet.sharing import (
     Initialize,
     LeadingSlices,
+    SharedWeight,
     SlicedWeight,
-    WeightSharing,
     leading,
 )
 
@@ -82,12 +82,11 @@ class ElasticLinear(nn.Module):
         *,
         has_bias: bool = True,
         initialize: Initialize = _lecun_normal,
-        sharing: WeightSharing = SlicedWeight,
     ) -> None:
         super().__init__()
         self.has_bias = has_bias
         shape = (out_features, in_features)
-        self.shared = sharing(shape, has_bias=has_bias, initialize=initialize)
+        self.shared: SharedWeight = SlicedWeight(shape, has_bias=has_bias, initialize=initialize)
 
     def forward(self, x_BI: Tensor, out_features: int, *, with_bias: bool = True) -> Tensor:
         """(B, I) -> (B, O), or (B, T, I) -> (B, T, O); `with_bias=False` leaves the bias out."""
@@ -126,12 +125,11 @@ class ElasticConv2d(nn.Module):
         kernel_size: int = 1,
         *,
         stride: int = 1,
-        sharing: WeightSharing = SlicedWeight,
     ) -> None:
         super().__init__()
         self.kernel_size, self.stride = kernel_size, stride
         shape = (out_channels, in_channels, kernel_size, kernel_size)
-        self.shared = sharing(shape, has_bias=False, initialize=_he_normal)
+        self.shared: SharedWeight = SlicedWeight(shape, has_bias=False, initialize=_he_normal)
 
     def forward(self, x_BIHW: Tensor, out_channels: int) -> Tensor:
         """(B, I, H, W) -> (B, O, H / stride, W / stride)."""
@@ -168,13 +166,12 @@ class ElasticDepthwiseConv2d(nn.Module):
         kernel_sizes: Sequence[int],
         *,
         stride: int = 1,
-        sharing: WeightSharing = SlicedWeight,
     ) -> None:
         super().__init__()
         self.stride = stride
         falling = sorted(kernel_sizes, reverse=True)
         shape = (channels, 1, falling[0], falling[0])
-        self.shared = sharing(shape, has_bias=False, initialize=_he_normal)
+        self.shared: SharedWeight = SlicedWeight(shape, has_bias=False, initialize=_he_normal)
         self.smaller_sizes = tuple(falling[1:])
         self.transforms = nn.ParameterList(
             torch.zeros(size**2, size**2) for size in self.smaller_sizes
@@ -342,11 +339,11 @@ class ElasticConvNorm(nn.Module):
 class ElasticSqueezeExcitation(nn.Module):
     """Squeeze-and-excitation that squeezes its active channels to a quarter of them."""
 
-    def __init__(self, channels: int, *, sharing: WeightSharing = SlicedWeight) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         squeezed = round_channels(channels / 4)
-        self.squeeze = ElasticLinear(channels, squeezed, sharing=sharing)
-        self.excite = ElasticLinear(squeezed, channels, sharing=sharing)
+        self.squeeze = ElasticLinear(channels, squeezed)
+        self.excite = ElasticLinear(squeezed, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -411,12 +408,12 @@ class ElasticEmbedding(nn.Module):
     found and not the table, whose gradient would take three passes over the vocabulary.
     """
 
-    def __init__(
-        self, num_embeddings: int, channels: int, *, sharing: WeightSharing = SlicedWeight
-    ) -> None:
+    def __init__(self, num_embeddings: int, channels: int) -> None:
         super().__init__()
         self.shape = (num_embeddings, channels)
-        self.shared = sharing(self.shape, has_bias=False, initialize=_embedding_normal)
+        self.shared: SharedWeight = SlicedWeight(
+            self.shape, has_bias=False, initialize=_embedding_normal
+        )
 
     def forward(self, ids_BT: Tensor, channels: int) -> Tensor:
         """Rows of the table: int64 (B, T) -> (B, T, C)."""
@@ -478,13 +475,16 @@ class ElasticFeedForward(nn.Module):
         channels: int,
         inner_channels: int,
         activation: str = "gelu",
-        *,
-        sharing: WeightSharing = SlicedWeight,
     ) -> None:
         super().__init__()
-        self.expand = ElasticLinear(channels, inner_channels, sharing=sharing)
+        self.expand = ElasticLinear(channels, inner_channels)
         self.activation = ACTIVATIONS[activation]()
-        self.project = ElasticLinear(inner_channels, channels, sharing=sharing)
+        self.project = ElasticLinear(inner_channels, channels)
+
+    @property
+    def layers(self) -> tuple[ElasticLinear, ElasticLinear]:
+        """The linear layers."""
+        return self.expand, self.project
 
     def channel_group(
         self, dimension: str, widths_at: Mapping[Choice, Collection[int]]

@@ -8,13 +8,18 @@ Shape legend: O active outputs, I active inputs, ... what follows them (a kernel
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from operator import gt
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from nasbench.errors import unknown_name
+from nasbench.registry import Registry
+from nasbench.space import Architecture
+
+if TYPE_CHECKING:
+    from nasbench.supernet.base import Supernet
 
 Initialize = Callable[[Tensor], object]
 
@@ -80,18 +85,10 @@ class SharedWeight(nn.Module, ABC):
         """
 
 
-class WeightSharing(Protocol):
-    """Makes the shared weight of one layer: a kind of weight sharing."""
+class ElasticLayer(Protocol):
+    """A layer that asks a shared weight for its weight and bias, whichever kind that is."""
 
-    def __call__(
-        self, shape: tuple[int, ...], *, has_bias: bool, initialize: Initialize
-    ) -> SharedWeight:
-        """A shared weight of the largest `shape`, (outputs, inputs, ...).
-
-        Args:
-            has_bias: whether there is a bias, of shape (outputs,), which starts at zero.
-            initialize: fills a weight of the given shape in place.
-        """
+    shared: SharedWeight
 
 
 class SlicedWeight(SharedWeight):
@@ -104,6 +101,7 @@ class SlicedWeight(SharedWeight):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.zeros(shape[0])) if has_bias else None
+        self.initialize = initialize
         initialize(self.weight)
         self._slices = LeadingSlices()
 
@@ -131,11 +129,43 @@ class SlicedWeight(SharedWeight):
             self.weight.copy_(self.weight[:, inputs])
 
 
-SHARINGS: dict[str, WeightSharing] = {"slice": SlicedWeight}
+class ReadsArchitecture(Protocol):
+    """What has to know the architecture that is served, and not its shape alone."""
+
+    def switch(self, architecture: Architecture) -> None:
+        """Serve this member of the space from now on."""
 
 
-def weight_sharing(name: str) -> WeightSharing:
-    """The kind of weight sharing of that name; RequestError with the possible ones otherwise."""
-    if name not in SHARINGS:
-        raise unknown_name("weight sharing", name, SHARINGS)
-    return SHARINGS[name]
+@dataclass(frozen=True, kw_only=True)
+class WeightSharing(ABC):
+    """A kind of weight sharing; the fields of the dataclass that it is are its settings.
+
+    Constructing one raises RequestError for an impossible value.
+    """
+
+    @abstractmethod
+    def share(self, build: Callable[[], "Supernet[Any]"]) -> "Supernet[Any]":
+        """A supernet that shares its weights in this way.
+
+        Args:
+            build: makes one whose layers hold a `SlicedWeight` each, with fresh weights.
+        """
+
+
+class PlainSlices(WeightSharing):
+    """Every sub-network uses leading slices of the same weights."""
+
+    def share(self, build: Callable[[], "Supernet[Any]"]) -> "Supernet[Any]":
+        """The supernet as it is built."""
+        return build()
+
+
+SHARINGS: Registry[type[WeightSharing]] = Registry(
+    "weight sharing",
+    {
+        "slice": PlainSlices,
+        "mixture_layerwise": "nasbench.supernet.mixture:LayerwiseMixture",
+        "mixture_neuronwise": "nasbench.supernet.mixture:NeuronwiseMixture",
+        "separate": "nasbench.supernet.separate:SeparateSupernets",
+    },
+)

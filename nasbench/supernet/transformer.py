@@ -16,9 +16,6 @@ In a homogeneous stack these names have no `layer1.`, and one choice holds for a
 The number of partitioned heads changes the output but neither parameters nor MACs; every other
 dimension changes all three. A block's dimensions are inactive at depths that leave it out.
 
-Weight sharing of any kind but slices is for the two layers of the feed-forward blocks, as in
-Mixture-of-Supernets (Jawahar et al., ACL Findings 2024); all else is sliced.
-
 Shape legend: B batch, T tokens, C features.
 """
 
@@ -40,7 +37,7 @@ from nasbench.supernet.layers import (
     ElasticLinear,
 )
 from nasbench.supernet.plain_transformer import TransformerBlock, TransformerStack
-from nasbench.supernet.sharing import WeightSharing
+from nasbench.supernet.sharing import ElasticLayer
 from nasbench.supernet.stages import choice_of, elastic
 
 
@@ -188,7 +185,7 @@ class ElasticTransformerBlock(nn.Module):
     without them.
     """
 
-    def __init__(self, spec: StackSpec, sharing: WeightSharing) -> None:
+    def __init__(self, spec: StackSpec) -> None:
         super().__init__()
         hidden_size = max(spec.hidden_sizes)
         self.norm_first = spec.norm_first
@@ -201,9 +198,7 @@ class ElasticTransformerBlock(nn.Module):
             hidden_size, spec.largest_attention_width, dropout=spec.dropout
         )
         self.attention_norm = ElasticLayerNorm(hidden_size, eps=spec.norm_eps)
-        self.feed_forward = ElasticFeedForward(
-            hidden_size, spec.largest_feed_forward_width, sharing=sharing
-        )
+        self.feed_forward = ElasticFeedForward(hidden_size, spec.largest_feed_forward_width)
         self.feed_forward_norm = ElasticLayerNorm(hidden_size, eps=spec.norm_eps)
         self.dropout = ElasticDropout(spec.dropout, hidden_size)
 
@@ -257,16 +252,21 @@ class ElasticTransformerBlock(nn.Module):
 class ElasticTransformerStack(nn.Module):
     """The blocks of a stack, of which the first ones run."""
 
-    def __init__(self, spec: StackSpec, sharing: WeightSharing) -> None:
+    def __init__(self, spec: StackSpec) -> None:
         super().__init__()
         self.spec = spec
         for layer in range(1, max(spec.depths) + 1):
-            self.add_module(f"layer{layer}", ElasticTransformerBlock(spec, sharing))
+            self.add_module(f"layer{layer}", ElasticTransformerBlock(spec))
 
     def residual_ends(self) -> list[nn.Module]:
         """The output layers of each block's attention and feed-forward."""
         blocks = [cast(ElasticTransformerBlock, block) for block in self.children()]
         return [end for b in blocks for end in (b.attention.out, b.feed_forward.project)]
+
+    def mixed_layers(self) -> list[tuple[ElasticLayer, ...]]:
+        """Each block's feed-forward."""
+        blocks = [cast(ElasticTransformerBlock, block) for block in self.children()]
+        return [block.feed_forward.layers for block in blocks]
 
     def channel_groups(self) -> list[ChannelGroup]:
         """The inner features of each block's feed-forward."""

@@ -106,15 +106,28 @@ class SupernetContract:
 
     Attributes:
         families: keys of `SUPERNETS`; None says all.
+        sharings: a name for each kind of weight sharing -> the settings that ask `build` for it.
+        num_random: random sub-networks that are extracted, beside the corners of the space.
     """
 
     families: Sequence[str] | None = None
+    sharings: Mapping[str, Mapping[str, Any]] = {"": {}}
+    num_random = 16
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "build" in metafunc.fixturenames:
             families = sorted(SUPERNETS) if self.families is None else self.families
-            builds = [build for family in families for build in runnable_presets(family).items()]
-            metafunc.parametrize("build", [_enrolled(name, build) for name, build in builds])
+            builds = [
+                _enrolled(preset, sharing, partial(build, **settings))
+                for family in families
+                for preset, build in runnable_presets(family).items()
+                for sharing, settings in self.sharings.items()
+            ]
+            metafunc.parametrize("build", builds)
+
+    def architectures(self, space: SearchSpace) -> list[Architecture]:
+        """Those that are extracted, and whose parameters are counted."""
+        return corners(space) + random_architectures(space, self.num_random)
 
     @pytest.fixture
     def supernet(self, build: Build) -> Supernet[Any]:
@@ -238,7 +251,7 @@ class SupernetContract:
     ) -> None:
         supernet.to(dtype)
         inputs = supernet.example_inputs(8)
-        for architecture in corners(supernet.space) + random_architectures(supernet.space, 16):
+        for architecture in self.architectures(supernet.space):
             output = calibrated_output(supernet, architecture)
             with torch.no_grad():
                 extracted = supernet.extract(architecture)(*inputs)
@@ -295,7 +308,7 @@ class SupernetContract:
     def test_counted_parameters_are_those_of_the_extracted_module(
         self, supernet: Supernet[Any]
     ) -> None:
-        for architecture in corners(supernet.space) + random_architectures(supernet.space, 8):
+        for architecture in self.architectures(supernet.space):
             held = sum(p.numel() for p in supernet.extract(architecture).parameters())
             assert supernet.count(architecture)["num_parameters"] == held, architecture
 
@@ -303,7 +316,7 @@ class SupernetContract:
         self, supernet: Supernet[Any]
     ) -> None:
         extremes = [supernet.largest, supernet.smallest]
-        for architecture in extremes + random_architectures(supernet.space, 8):
+        for architecture in extremes + random_architectures(supernet.space, self.num_random // 2):
             extracted = supernet.extract(architecture)
             num_macs = count_macs(extracted, supernet.example_inputs(1))
             assert supernet.count(architecture)["num_macs"] == num_macs, architecture
@@ -402,10 +415,10 @@ class SupernetContract:
         assert_same_weights(supernet.state_dict(), before)
 
 
-def _enrolled(name: str, build: Build) -> Any:
+def _enrolled(preset: str, sharing: str, build: Build) -> Any:
     """One preset as a parameter; all but the tiny ones belong to the slow tests."""
-    marks = () if name.endswith("-tiny") else pytest.mark.slow
-    return pytest.param(build, id=name, marks=marks)
+    marks = () if preset.endswith("-tiny") else pytest.mark.slow
+    return pytest.param(build, id=f"{preset}-{sharing}" if sharing else preset, marks=marks)
 
 
 def _difference(first: Architecture, second: Architecture) -> str:

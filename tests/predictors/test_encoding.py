@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nasbench.encoding import num_one_hot_features, one_hot, ordinal
 from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS
 from nasbench.predictors.encoding import (
@@ -12,9 +13,6 @@ from nasbench.predictors.encoding import (
     Ordinal,
     encodings_of,
     joined,
-    num_one_hot_features,
-    one_hot,
-    ordinal,
 )
 from nasbench.predictors.hat import HAT_FEATURES
 from nasbench.space import ActiveWhen, ElasticDimension, SearchSpace

@@ -7,10 +7,10 @@ from scipy.stats import kendalltau
 from sklearn.linear_model import RidgeCV
 from sklearn.svm import SVR
 
+from nasbench.encoding import one_hot
 from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS
 from nasbench.predictors.auto import AutoPredictor, comparison_size
-from nasbench.predictors.encoding import one_hot
 from nasbench.predictors.ensemble import EnsemblePredictor
 from nasbench.predictors.transfer import TransferPredictor
 from nasbench.space import ElasticDimension, SearchSpace

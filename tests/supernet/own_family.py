@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from nasbench.space import ActiveWhen, Architecture, ElasticDimension, SearchSpace
 from nasbench.supernet import Supernet, SupernetFamily
 from nasbench.supernet.layers import Counts, ElasticLinear
-from nasbench.supernet.sharing import WeightSharing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +41,12 @@ class PerceptronSpec:
 class PerceptronSupernet(Supernet[tuple[int, ...]]):
     """A shape is the widths of the hidden layers that run."""
 
-    def __init__(self, spec: Any, settings: dict[str, Any], sharing: WeightSharing) -> None:
+    def __init__(self, spec: Any, settings: dict[str, Any]) -> None:
         super().__init__(spec.space(), settings, spec)
         widest = max(spec.widths)
         sizes = [spec.in_features] + [widest] * (spec.max_depth - 1)
-        self.hidden = nn.ModuleList(ElasticLinear(n, widest, sharing=sharing) for n in sizes)
-        self.classifier = ElasticLinear(widest, spec.num_classes, sharing=sharing)
+        self.hidden = nn.ModuleList(ElasticLinear(n, widest) for n in sizes)
+        self.classifier = ElasticLinear(widest, spec.num_classes)
         self.activate(self.space.largest)
 
     def shape_of(self, architecture: Architecture) -> tuple[int, ...]:

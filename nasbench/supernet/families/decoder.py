@@ -17,7 +17,7 @@ as hidden sizes times 2 times the sum, over the depths d, of (numbers of heads x
 3 x 2 x (9^10 + 9^11 + 9^12), about 1.9e12, in `gpt_s`.
 
 Sequences of a batch start at its first column; what stands after the end of one (padding) changes
-none of its logits. Weight sharing of any kind but slices is for the feed-forward layers.
+none of its logits.
 
 Shape legend: B batch, T tokens, C features of a token, V vocabulary.
 """
@@ -45,7 +45,7 @@ from nasbench.supernet.plain_decoder import (
     num_cached,
 )
 from nasbench.supernet.rotary import Rotation
-from nasbench.supernet.sharing import WeightSharing
+from nasbench.supernet.sharing import ElasticLayer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,11 +113,16 @@ class DecoderShape:
 class ElasticGatedFeedForward(nn.Module):
     """Gated feed-forward of elastic width: see `GatedFeedForward`."""
 
-    def __init__(self, features: int, feed_forward_width: int, sharing: WeightSharing) -> None:
+    def __init__(self, features: int, feed_forward_width: int) -> None:
         super().__init__()
-        self.gate = ElasticLinear(features, feed_forward_width, sharing=sharing)
-        self.expand = ElasticLinear(features, feed_forward_width, sharing=sharing)
-        self.project = ElasticLinear(feed_forward_width, features, sharing=sharing)
+        self.gate = ElasticLinear(features, feed_forward_width)
+        self.expand = ElasticLinear(features, feed_forward_width)
+        self.project = ElasticLinear(feed_forward_width, features)
+
+    @property
+    def layers(self) -> tuple[ElasticLinear, ElasticLinear, ElasticLinear]:
+        """The linear layers."""
+        return self.gate, self.expand, self.project
 
     def forward(self, x_BTC: Tensor, shape: BlockShape) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -157,7 +162,7 @@ class ElasticGatedFeedForward(nn.Module):
 class ElasticParallelBlock(nn.Module):
     """Block of elastic width, heads and feed-forward: see `ParallelBlock`."""
 
-    def __init__(self, spec: DecoderSpec, sharing: WeightSharing) -> None:
+    def __init__(self, spec: DecoderSpec) -> None:
         super().__init__()
         features = max(spec.hidden_sizes)
         self.attention_norm = ElasticLayerNorm(features)
@@ -169,7 +174,7 @@ class ElasticParallelBlock(nn.Module):
         )
         self.feed_forward_norm = ElasticLayerNorm(features)
         feed_forward_width = features * max(spec.feed_forward_ratios)
-        self.feed_forward = ElasticGatedFeedForward(features, feed_forward_width, sharing)
+        self.feed_forward = ElasticGatedFeedForward(features, feed_forward_width)
 
     def forward(
         self, x_BTC: Tensor, shape: BlockShape, rotation: Rotation, past: KeysValues | None
@@ -211,13 +216,11 @@ class DecoderSupernet(Supernet[DecoderShape]):
 
     spec: DecoderSpec
 
-    def __init__(self, spec: DecoderSpec, settings: dict[str, Any], sharing: WeightSharing) -> None:
+    def __init__(self, spec: DecoderSpec, settings: dict[str, Any]) -> None:
         super().__init__(spec.space(), settings, spec)
         features = max(spec.hidden_sizes)
         self.embedding = ElasticEmbedding(spec.vocab_size, features)
-        self.blocks = nn.ModuleList(
-            ElasticParallelBlock(spec, sharing) for _ in range(max(spec.depths))
-        )
+        self.blocks = nn.ModuleList(ElasticParallelBlock(spec) for _ in range(max(spec.depths)))
         self.norm = ElasticLayerNorm(features)
         self.head = ElasticLinear(features, spec.vocab_size, has_bias=False)
         self.activate(self.space.largest)
@@ -238,6 +241,10 @@ class DecoderSupernet(Supernet[DecoderShape]):
         """The output layers of each block's attention and feed-forward."""
         blocks = [cast(ElasticParallelBlock, block) for block in self.blocks]
         return [end for b in blocks for end in (b.attention.out, b.feed_forward.project)]
+
+    def mixed_layers(self) -> list[tuple[ElasticLayer, ...]]:
+        """Each block's feed-forward."""
+        return [cast(ElasticParallelBlock, block).feed_forward.layers for block in self.blocks]
 
     def channel_groups(self) -> list[ChannelGroup]:
         """The inner features of each block's feed-forward."""

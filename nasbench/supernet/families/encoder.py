@@ -40,7 +40,7 @@ from nasbench.supernet.layers import (
     ElasticLinear,
 )
 from nasbench.supernet.plain_transformer import TextClassifier
-from nasbench.supernet.sharing import WeightSharing
+from nasbench.supernet.sharing import ElasticLayer
 from nasbench.supernet.transformer import ElasticTransformerStack, StackShape, StackSpec
 
 
@@ -71,14 +71,14 @@ class EncoderSupernet(Supernet[StackShape]):
 
     spec: EncoderSpec
 
-    def __init__(self, spec: EncoderSpec, settings: dict[str, Any], sharing: WeightSharing) -> None:
+    def __init__(self, spec: EncoderSpec, settings: dict[str, Any]) -> None:
         super().__init__(SearchSpace(spec.stack.dimensions()), settings, spec)
         hidden_size = max(spec.stack.hidden_sizes)
         self.tokens = ElasticEmbedding(spec.vocab_size, hidden_size)
         self.positions = ElasticEmbedding(spec.max_length, hidden_size)
         self.norm = ElasticLayerNorm(hidden_size, eps=spec.stack.norm_eps)
         self.dropout = ElasticDropout(spec.stack.dropout, hidden_size)
-        self.stack = ElasticTransformerStack(spec.stack, sharing)
+        self.stack = ElasticTransformerStack(spec.stack)
         self.pooler = ElasticLinear(hidden_size, hidden_size)
         self.classifier = ElasticLinear(hidden_size, spec.num_classes)
         self.activate(self.space.largest)
@@ -91,6 +91,10 @@ class EncoderSupernet(Supernet[StackShape]):
     def residual_ends(self) -> list[nn.Module]:
         """Those of the stack."""
         return self.stack.residual_ends()
+
+    def mixed_layers(self) -> list[tuple[ElasticLayer, ...]]:
+        """Those of the stack."""
+        return self.stack.mixed_layers()
 
     def channel_groups(self) -> list[ChannelGroup]:
         """Those of the stack."""

@@ -46,7 +46,7 @@ from nasbench.supernet.layers import (
     round_channels,
 )
 from nasbench.supernet.plain import Residual, ResizeImages, resize_images
-from nasbench.supernet.sharing import WeightSharing
+from nasbench.supernet.sharing import ElasticLayer
 from nasbench.supernet.stages import (
     check_image_settings,
     choice_of,
@@ -188,9 +188,7 @@ class ElasticBlock(nn.Module):
         is_first: whether it begins its stage, and so has the stage's stride.
     """
 
-    def __init__(
-        self, stage: StageSpec, in_widths: tuple[int, ...], sharing: WeightSharing, is_first: bool
-    ) -> None:
+    def __init__(self, stage: StageSpec, in_widths: tuple[int, ...], is_first: bool) -> None:
         super().__init__()
         self.stride = stage.stride if is_first else 1
         keeps_width = in_widths == stage.widths and len(stage.widths) == 1
@@ -200,16 +198,14 @@ class ElasticBlock(nn.Module):
 
         self.expand: ElasticConvNorm | None = None
         if stage.expansion_ratios != (1,):
-            conv = ElasticConv2d(in_width, inner, sharing=sharing)
+            conv = ElasticConv2d(in_width, inner)
             self.expand = ElasticConvNorm(conv, inner, stage.activation)
-        depthwise = ElasticDepthwiseConv2d(
-            inner, stage.kernel_sizes, stride=self.stride, sharing=sharing
-        )
+        depthwise = ElasticDepthwiseConv2d(inner, stage.kernel_sizes, stride=self.stride)
         self.depthwise = ElasticConvNorm(depthwise, inner, stage.activation)
         self.gate: ElasticSqueezeExcitation | None = None
         if stage.has_squeeze_excitation:
-            self.gate = ElasticSqueezeExcitation(inner, sharing=sharing)
-        project = ElasticConv2d(inner, out_width, sharing=sharing)
+            self.gate = ElasticSqueezeExcitation(inner)
+        project = ElasticConv2d(inner, out_width)
         self.project = ElasticConvNorm(project, out_width)
 
     def forward(self, x_BIHW: Tensor, shape: BlockShape) -> Tensor:
@@ -264,12 +260,10 @@ class ElasticBlock(nn.Module):
         return counts
 
 
-def _elastic_stage(
-    stage: StageSpec, in_widths: tuple[int, ...], sharing: WeightSharing
-) -> nn.ModuleDict:
-    blocks = {"block1": ElasticBlock(stage, in_widths, sharing, is_first=True)}
+def _elastic_stage(stage: StageSpec, in_widths: tuple[int, ...]) -> nn.ModuleDict:
+    blocks = {"block1": ElasticBlock(stage, in_widths, is_first=True)}
     for block in range(2, max(stage.depths) + 1):
-        blocks[f"block{block}"] = ElasticBlock(stage, stage.widths, sharing, is_first=False)
+        blocks[f"block{block}"] = ElasticBlock(stage, stage.widths, is_first=False)
     return nn.ModuleDict(blocks)
 
 
@@ -278,26 +272,22 @@ class MobileNetV3Supernet(Supernet[NetworkShape]):
 
     spec: MobileNetV3Spec
 
-    def __init__(
-        self, spec: MobileNetV3Spec, settings: dict[str, Any], sharing: WeightSharing
-    ) -> None:
+    def __init__(self, spec: MobileNetV3Spec, settings: dict[str, Any]) -> None:
         super().__init__(spec.space(), settings, spec)
         stem_width, activation = max(spec.stem_widths), spec.activation
-        stem = ElasticConv2d(
-            spec.in_channels, stem_width, 3, stride=spec.stem_stride, sharing=sharing
-        )
+        stem = ElasticConv2d(spec.in_channels, stem_width, 3, stride=spec.stem_stride)
         self.stem = ElasticConvNorm(stem, stem_width, activation)
         self.stages = nn.ModuleDict()
         widths = spec.stem_widths
         for stage in spec.stages:
-            self.stages[stage.name] = _elastic_stage(stage, widths, sharing)
+            self.stages[stage.name] = _elastic_stage(stage, widths)
             widths = stage.widths
         final_width, feature_width = max(spec.final_widths), max(spec.feature_widths)
-        final = ElasticConv2d(max(widths), final_width, sharing=sharing)
+        final = ElasticConv2d(max(widths), final_width)
         self.final = ElasticConvNorm(final, final_width, activation)
-        self.features = ElasticLinear(final_width, feature_width, sharing=sharing)
+        self.features = ElasticLinear(final_width, feature_width)
         self.activation = ACTIVATIONS[activation]()
-        self.classifier = ElasticLinear(feature_width, spec.num_classes, sharing=sharing)
+        self.classifier = ElasticLinear(feature_width, spec.num_classes)
         self.activate(self.space.largest)
 
     def _running_blocks(
@@ -325,6 +315,11 @@ class MobileNetV3Supernet(Supernet[NetworkShape]):
     def residual_ends(self) -> list[nn.Module]:
         """The normalization after each projection."""
         return [b.project.norm for _, _, _, b in self._blocks() if b.is_residual]
+
+    def mixed_layers(self) -> list[tuple[ElasticLayer, ...]]:
+        """The expansion and the projection of each block."""
+        blocks = [(block.expand, block.project) for _, _, _, block in self._blocks()]
+        return [tuple(layer.conv for layer in layers if layer is not None) for layers in blocks]
 
     def channel_groups(self) -> list[ChannelGroup]:
         """Those inside of each block."""

@@ -51,7 +51,7 @@ from nasbench.supernet.layers import (
     round_channels,
 )
 from nasbench.supernet.plain import FitChannels, Residual, fit_channels
-from nasbench.supernet.sharing import WeightSharing
+from nasbench.supernet.sharing import ElasticLayer
 from nasbench.supernet.stages import (
     check_image_settings,
     choice_of,
@@ -245,10 +245,10 @@ class ElasticStem(nn.Module):
 
     stride = 1
 
-    def __init__(self, in_channels: int, spec: StemSpec, sharing: WeightSharing) -> None:
+    def __init__(self, in_channels: int, spec: StemSpec) -> None:
         super().__init__()
         width = max(spec.widths)
-        conv = ElasticConv2d(in_channels, width, 3, sharing=sharing)
+        conv = ElasticConv2d(in_channels, width, 3)
         self.conv = ElasticConvNorm(conv, width, "relu")
 
     def forward(self, x_BIHW: Tensor, shape: Sequence[int]) -> Tensor:
@@ -269,12 +269,12 @@ class DeepElasticStem(nn.Module):
 
     stride = 4
 
-    def __init__(self, in_channels: int, spec: StemSpec, sharing: WeightSharing) -> None:
+    def __init__(self, in_channels: int, spec: StemSpec) -> None:
         super().__init__()
         inner, width = max(spec.inner_widths), max(spec.widths)
 
         def convolution(in_channels: int, out_channels: int, stride: int = 1) -> ElasticConvNorm:
-            conv = ElasticConv2d(in_channels, out_channels, 3, stride=stride, sharing=sharing)
+            conv = ElasticConv2d(in_channels, out_channels, 3, stride=stride)
             return ElasticConvNorm(conv, out_channels, "relu")
 
         self.first = convolution(in_channels, inner, stride=2)
@@ -313,7 +313,7 @@ class ElasticBlock(nn.Module):
         is_first: whether it begins its stage, and so has the stage's stride and projection.
     """
 
-    def __init__(self, stage: Stage, in_width: int, sharing: WeightSharing, is_first: bool) -> None:
+    def __init__(self, stage: Stage, in_width: int, is_first: bool) -> None:
         super().__init__()
         self.stride = stage.stride if is_first else 1
         strided = stage.kernel_sizes.index(3)
@@ -323,12 +323,12 @@ class ElasticBlock(nn.Module):
         for index, kernel_size in enumerate(stage.kernel_sizes):
             width = stage.max_widths[index]
             stride = self.stride if index == strided else 1
-            conv = ElasticConv2d(channels, width, kernel_size, stride=stride, sharing=sharing)
+            conv = ElasticConv2d(channels, width, kernel_size, stride=stride)
             self.convs.append(ElasticConvNorm(conv, width, None if index == last else "relu"))
             channels = width
         self.projection: ElasticConvNorm | None = None
         if stage.has_projection and is_first:
-            projection = ElasticConv2d(in_width, channels, sharing=sharing)
+            projection = ElasticConv2d(in_width, channels)
             self.projection = ElasticConvNorm(projection, channels)
 
     def forward(self, x_BIHW: Tensor, shape: BlockShape) -> Tensor:
@@ -394,10 +394,10 @@ class ElasticBlock(nn.Module):
         return counts
 
 
-def _elastic_stage(stage: Stage, in_width: int, sharing: WeightSharing) -> nn.ModuleDict:
-    blocks = {"block1": ElasticBlock(stage, in_width, sharing, is_first=True)}
+def _elastic_stage(stage: Stage, in_width: int) -> nn.ModuleDict:
+    blocks = {"block1": ElasticBlock(stage, in_width, is_first=True)}
     for block in range(2, max(stage.depths) + 1):
-        blocks[f"block{block}"] = ElasticBlock(stage, max(stage.widths), sharing, is_first=False)
+        blocks[f"block{block}"] = ElasticBlock(stage, max(stage.widths), is_first=False)
     return nn.ModuleDict(blocks)
 
 
@@ -406,16 +406,16 @@ class ResNetSupernet(Supernet[NetworkShape]):
 
     spec: ResNetSpec
 
-    def __init__(self, spec: ResNetSpec, settings: dict[str, Any], sharing: WeightSharing) -> None:
+    def __init__(self, spec: ResNetSpec, settings: dict[str, Any]) -> None:
         super().__init__(spec.space(), settings, spec)
         stem = DeepElasticStem if spec.stem.inner_widths else ElasticStem
-        self.stem = stem(spec.in_channels, spec.stem, sharing)
+        self.stem = stem(spec.in_channels, spec.stem)
         self.stages = nn.ModuleDict()
         width = max(spec.stem.widths)
         for stage in spec.stages:
-            self.stages[stage.name] = _elastic_stage(stage, width, sharing)
+            self.stages[stage.name] = _elastic_stage(stage, width)
             width = max(stage.widths)
-        self.classifier = ElasticLinear(width, spec.num_classes, sharing=sharing)
+        self.classifier = ElasticLinear(width, spec.num_classes)
         self.activate(self.space.largest)
 
     def _running_blocks(
@@ -441,6 +441,13 @@ class ResNetSupernet(Supernet[NetworkShape]):
     def residual_ends(self) -> list[nn.Module]:
         """The normalization after the last convolution of each block."""
         return [cast(ElasticConvNorm, block.convs[-1]).norm for _, _, block in self._blocks()]
+
+    def mixed_layers(self) -> list[tuple[ElasticLayer, ...]]:
+        """The first and the last convolution of each block."""
+        convs = [
+            [cast(ElasticConvNorm, c).conv for c in block.convs] for _, _, block in self._blocks()
+        ]
+        return [(of_block[0], of_block[-1]) for of_block in convs]
 
     def channel_groups(self) -> list[ChannelGroup]:
         """Those inside of each block."""

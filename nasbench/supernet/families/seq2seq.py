@@ -26,8 +26,7 @@ numbers of attended layers x 3 widths), about 4.2e14.
 
 One table embeds the source and the target and is the output layer; where the encoder is narrower
 than the decoder, or the other way round, it uses the leading features. Dropout is in proportion
-to the active hidden size, that of attention weights is constant. Weight sharing of any kind but
-slices is for the feed-forward layers.
+to the active hidden size, that of attention weights is constant.
 
 Sources may be padded at either end, or between, and have at least one token. Targets start at
 their first column, and what stands after a target's end changes none of its logits.
@@ -64,7 +63,7 @@ from nasbench.supernet.plain_seq2seq import (
     source_positions,
 )
 from nasbench.supernet.plain_transformer import TransformerBlock
-from nasbench.supernet.sharing import WeightSharing
+from nasbench.supernet.sharing import ElasticLayer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,16 +198,14 @@ class Seq2SeqShape:
 class ElasticEncoderLayer(nn.Module):
     """Self-attention and feed-forward, each added to its input and then normalized."""
 
-    def __init__(self, spec: Seq2SeqSpec, sharing: WeightSharing) -> None:
+    def __init__(self, spec: Seq2SeqSpec) -> None:
         super().__init__()
         features = max(spec.encoder_hidden_sizes)
         self.attention = ElasticAttention(
             features, spec.attention_width, dropout=spec.attention_dropout
         )
         self.attention_norm = ElasticLayerNorm(features)
-        self.feed_forward = ElasticFeedForward(
-            features, max(spec.feed_forward_widths), "relu", sharing=sharing
-        )
+        self.feed_forward = ElasticFeedForward(features, max(spec.feed_forward_widths), "relu")
         self.feed_forward_norm = ElasticLayerNorm(features)
         self.dropout = ElasticDropout(spec.dropout, features)
 
@@ -243,7 +240,7 @@ class ElasticEncoderLayer(nn.Module):
 class ElasticDecoderLayer(nn.Module):
     """Causal self-attention, attention to the encoder, and feed-forward, each as in the encoder."""
 
-    def __init__(self, spec: Seq2SeqSpec, sharing: WeightSharing) -> None:
+    def __init__(self, spec: Seq2SeqSpec) -> None:
         super().__init__()
         features, width = max(spec.decoder_hidden_sizes), spec.attention_width
         self.attention = ElasticAttention(
@@ -257,9 +254,7 @@ class ElasticDecoderLayer(nn.Module):
             dropout=spec.attention_dropout,
         )
         self.cross_attention_norm = ElasticLayerNorm(features)
-        self.feed_forward = ElasticFeedForward(
-            features, max(spec.feed_forward_widths), "relu", sharing=sharing
-        )
+        self.feed_forward = ElasticFeedForward(features, max(spec.feed_forward_widths), "relu")
         self.feed_forward_norm = ElasticLayerNorm(features)
         self.dropout = ElasticDropout(spec.dropout, features)
 
@@ -327,16 +322,16 @@ class Seq2SeqSupernet(Supernet[Seq2SeqShape]):
 
     spec: Seq2SeqSpec
 
-    def __init__(self, spec: Seq2SeqSpec, settings: dict[str, Any], sharing: WeightSharing) -> None:
+    def __init__(self, spec: Seq2SeqSpec, settings: dict[str, Any]) -> None:
         super().__init__(spec.space(), settings, spec)
         self.embedding = ElasticEmbedding(spec.vocab_size, spec.largest_hidden_size)
         self.encoder_dropout = ElasticDropout(spec.dropout, max(spec.encoder_hidden_sizes))
         self.decoder_dropout = ElasticDropout(spec.dropout, max(spec.decoder_hidden_sizes))
         self.encoder = nn.ModuleList(
-            ElasticEncoderLayer(spec, sharing) for _ in range(max(spec.encoder_depths))
+            ElasticEncoderLayer(spec) for _ in range(max(spec.encoder_depths))
         )
         self.decoder = nn.ModuleList(
-            ElasticDecoderLayer(spec, sharing) for _ in range(max(spec.decoder_depths))
+            ElasticDecoderLayer(spec) for _ in range(max(spec.decoder_depths))
         )
         self.output_features = nn.Identity()  # what the tied output layer reads, for distillation
         self.activate(self.space.largest)
@@ -354,6 +349,14 @@ class Seq2SeqSupernet(Supernet[Seq2SeqShape]):
         for d in decoder:
             ends += [d.attention.out, d.cross_attention.out, d.feed_forward.project]
         return list[nn.Module](ends)
+
+    def mixed_layers(self) -> list[tuple[ElasticLayer, ...]]:
+        """Each layer's feed-forward."""
+        layers = [
+            cast(ElasticEncoderLayer | ElasticDecoderLayer, x)
+            for x in (*self.encoder, *self.decoder)
+        ]
+        return [layer.feed_forward.layers for layer in layers]
 
     def channel_groups(self) -> list[ChannelGroup]:
         """The inner features of each layer's feed-forward."""

@@ -28,7 +28,7 @@ from nasbench.supernet.base import Supernet, SupernetFamily
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts, ElasticEmbedding, ElasticLayerNorm, ElasticLinear
 from nasbench.supernet.plain_transformer import VisionTransformer
-from nasbench.supernet.sharing import WeightSharing
+from nasbench.supernet.sharing import ElasticLayer
 from nasbench.supernet.stages import check_image_settings
 from nasbench.supernet.transformer import ElasticTransformerStack, StackShape, StackSpec
 
@@ -67,15 +67,13 @@ class VisionTransformerSupernet(Supernet[StackShape]):
 
     spec: VisionTransformerSpec
 
-    def __init__(
-        self, spec: VisionTransformerSpec, settings: dict[str, Any], sharing: WeightSharing
-    ) -> None:
+    def __init__(self, spec: VisionTransformerSpec, settings: dict[str, Any]) -> None:
         super().__init__(SearchSpace(spec.stack.dimensions()), settings, spec)
         hidden_size = max(spec.stack.hidden_sizes)
         self.patches = ElasticLinear(spec.patch_features, hidden_size)
         self.class_token = ElasticEmbedding(1, hidden_size)
         self.positions = ElasticEmbedding(1 + spec.num_patches, hidden_size)
-        self.stack = ElasticTransformerStack(spec.stack, sharing)
+        self.stack = ElasticTransformerStack(spec.stack)
         self.norm = ElasticLayerNorm(hidden_size, eps=spec.stack.norm_eps)
         self.classifier = ElasticLinear(hidden_size, spec.num_classes)
         self.activate(self.space.largest)
@@ -88,6 +86,10 @@ class VisionTransformerSupernet(Supernet[StackShape]):
     def residual_ends(self) -> list[nn.Module]:
         """Those of the stack."""
         return self.stack.residual_ends()
+
+    def mixed_layers(self) -> list[tuple[ElasticLayer, ...]]:
+        """Those of the stack."""
+        return self.stack.mixed_layers()
 
     def channel_groups(self) -> list[ChannelGroup]:
         """Those of the stack."""

@@ -32,6 +32,7 @@ CASES = {
     ),
     "contests": ("mobilenet_v3", {}, images, {"strategy": "attentive"}),
     "a frozen teacher": ("resnet", {}, images, {"strategy": "progressive_shrinking", "epochs": 4}),
+    "a mixture": ("vit", {"sharing": "mixture_neuronwise", "image_size": 8}, images, {}),
     "padding": ("seq2seq", {"dropout": 0.0}, Backwards, {"strategy": "sandwich"}),
     "accumulation": ("seq2seq", {"dropout": 0.0}, Backwards, {"accumulation_steps": 2}),
     "batch normalization apart": ("mobilenet_v3", {}, images, {"sync_batch_norm": False}),
