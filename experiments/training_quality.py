@@ -32,20 +32,12 @@ import torch
 import yaml
 from pydantic import PositiveInt
 from scipy.stats import kendalltau
+from study import build, found_once, train_and_test
 
-from nasbench.config import (
-    EvaluationConfig,
-    Section,
-    SupernetConfig,
-    TaskConfig,
-    TrainingConfig,
-)
-from nasbench.evaluation import Evaluator
+from nasbench.config import EvaluationConfig, Section, SupernetConfig, TaskConfig
 from nasbench.space import Architecture
-from nasbench.supernet import SUPERNETS, Supernet
+from nasbench.supernet import Supernet
 from nasbench.supernet.alone import NetworkAlone
-from nasbench.supernet.training.trainer import train_supernet
-from nasbench.tasks import TASKS, Task
 
 ALONE = "alone"
 
@@ -108,15 +100,6 @@ def members(study: Study) -> list[Member]:
     return found
 
 
-def build(study: Study, seed: int) -> tuple[Task, Supernet[Any]]:
-    """The task, and the supernet with fresh weights."""
-    data_dir = study.task.data_dir or os.environ.get("NASBENCH_DATA")
-    task = TASKS[study.task.name](Path(data_dir) if data_dir else None, **study.task.options)
-    family = SUPERNETS[study.supernet.family]
-    settings = {**study.supernet.options, **task.network_settings}
-    return task, family.build(study.supernet.preset, seed=seed, **settings)
-
-
 def architectures(study: Study, supernet: Supernet[Any]) -> list[Architecture]:
     """From the smallest to the largest, evenly over the logarithm of MACs."""
     space = supernet.space
@@ -133,39 +116,30 @@ def architectures(study: Study, supernet: Supernet[Any]) -> list[Architecture]:
 def train_member(study: Study, member: Member) -> dict[str, Any]:
     """Train and measure a member, or read what it found before."""
     folder = study.folder / member.name
-    result = folder / "result.json"
-    if result.exists():
-        return json.loads(result.read_text())
-    task, supernet = build(study, member.seed)
-    chosen = architectures(study, supernet)
-    settings = dict(study.training)
-    trained: Supernet[Any] = supernet
-    if member.position is None:
-        settings |= study.strategies[member.strategy].training
-    else:
-        trained = NetworkAlone.of(supernet, chosen[member.position], seed=member.seed)
-        settings |= {"strategy": "single_path", "options": {}}
-        chosen = [trained.largest]
-    config = TrainingConfig.model_validate(settings)
-    start = time.perf_counter()
-    history = train_supernet(
-        trained, task, config, seed=member.seed, folder=folder, fingerprint=member.name
-    )
-    seconds = time.perf_counter() - start
-    evaluator = Evaluator(trained, task, study.evaluation)
-    found = {
-        "member": member.name,
-        "strategy": member.strategy,
-        "seed": member.seed,
-        "position": member.position,
-        "seconds": seconds,
-        "losses": [record["loss"] for record in history],
-        "test": [evaluator.evaluate(a, "test").measurements for a in chosen],
-    }
-    partial = folder / ".result.json.partial"
-    partial.write_text(json.dumps(found, indent=1))
-    partial.replace(result)
-    return found
+
+    def find() -> dict[str, Any]:
+        task, supernet = build(study.task, study.supernet, member.seed)
+        chosen = architectures(study, supernet)
+        settings = dict(study.training)
+        trained: Supernet[Any] = supernet
+        if member.position is None:
+            settings |= study.strategies[member.strategy].training
+        else:
+            trained = NetworkAlone.of(supernet, chosen[member.position], seed=member.seed)
+            settings |= {"strategy": "single_path", "options": {}}
+            chosen = [trained.largest]
+        found = train_and_test(
+            trained, task, settings, study.evaluation, chosen, seed=member.seed, folder=folder
+        )
+        about = {
+            "member": member.name,
+            "strategy": member.strategy,
+            "seed": member.seed,
+            "position": member.position,
+        }
+        return {**about, **found}
+
+    return found_once(folder / "result.json", find)
 
 
 def run(study: Study, num_workers: int) -> list[dict[str, Any]]:

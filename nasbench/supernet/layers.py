@@ -30,6 +30,7 @@ from nasbench.supernet.sharing import (
     SlicedWeight,
     WeightSharing,
     leading,
+    recorded_as,
 )
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -420,7 +421,8 @@ class ElasticEmbedding(nn.Module):
 
     def forward(self, ids_BT: Tensor, channels: int) -> Tensor:
         """Rows of the table: int64 (B, T) -> (B, T, C)."""
-        weight_VC, _ = self.shared.leading(*self.shape)
+        with recorded_as(self.shape[0], channels):
+            weight_VC, _ = self.shared.leading(*self.shape)
         return leading(F.embedding(ids_BT, weight_VC), *ids_BT.shape, channels)
 
     def table(self, num_embeddings: int, channels: int) -> Tensor:

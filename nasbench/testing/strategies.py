@@ -45,6 +45,10 @@ class ToySubnetworks:
         )
         return {"num_macs": depth * side**2 * width}
 
+    def shape_of(self, a: Architecture, /) -> tuple[Choice, ...]:
+        """Depth, kernel side and width."""
+        return a["stage.depth"], a["block1.kernel_size"], a["block1.width"]
+
 
 def architectures(assignments: Iterable[Assignment]) -> Iterator[Architecture]:
     """Every architecture that might be trained."""

@@ -1,5 +1,8 @@
 """The trainer: updates a supernet's weights on the sub-networks that a strategy chooses.
 
+A step changes what it trained and nothing else: an entry of a weight that no sub-network of the
+step used neither decays nor moves by the optimizer's memory of earlier steps.
+
 Everything random in an epoch follows from (seed, epoch) and everything random in a step from
 (seed, step), so the state to save is weights, optimizer and the number of steps: training that was
 killed and resumed ends with the weights of training that was not.
@@ -30,6 +33,7 @@ from nasbench.supernet.attention import ElasticAttention
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.layers import ElasticBatchNorm2d, ElasticDropout
 from nasbench.supernet.replicas import num_replicas, replica, sum_over_replicas
+from nasbench.supernet.sharing import UsedSlices, recorded_slices
 from nasbench.supernet.threads import torch_threads
 from nasbench.supernet.training.checkpoint import (
     Checkpoint,
@@ -45,6 +49,7 @@ from nasbench.supernet.training.optimization import (
     learning_rate_share,
     optimizer_tensors,
     restore_optimizer,
+    untrained_kept,
 )
 from nasbench.supernet.training.strategies import (
     Assignment,
@@ -464,16 +469,17 @@ class _Training:
         trained: list[Architecture] = []
         losses: list[Tensor] = []
         is_first: list[bool] = []
-        for piece in pieces:
-            batch = self._on_device(piece)
-            if not assignments or self.redraws:
-                assignments = [self._settled(a, batch, num_targets) for a in phase.assign(rng)]
-            for position, (architecture, loss) in enumerate(
-                self._backward(assignments, batch, num_targets)
-            ):
-                trained.append(architecture)
-                losses.append(loss)
-                is_first.append(position == 0)
+        with recorded_slices() as used:
+            for piece in pieces:
+                batch = self._on_device(piece)
+                if not assignments or self.redraws:
+                    assignments = [self._settled(a, batch, num_targets) for a in phase.assign(rng)]
+                for position, (architecture, loss) in enumerate(
+                    self._backward(assignments, batch, num_targets)
+                ):
+                    trained.append(architecture)
+                    losses.append(loss)
+                    is_first.append(position == 0)
         self.has_largest = trained[0] == self.supernet.largest
         self.has_labels = assignments[0].labels > 0
         found = torch.stack(losses).double()
@@ -482,7 +488,7 @@ class _Training:
         for architecture, value in zip(trained, found.tolist(), strict=True):
             if not math.isfinite(value):
                 raise WorkError(self._not_finite(f"loss of {self._named(architecture)}"))
-        self._apply()
+        self._apply(used)
         return float(found[torch.tensor(is_first)].sum())
 
     def _on_device(self, batch: Batch) -> Batch:
@@ -534,7 +540,7 @@ class _Training:
             self.supernet.activate(architecture)
             _set_dropout(self.supernet, is_active=assignment.is_regularized)
             logits, features = self._forward(self.supernet, batch)
-            if largest is None and architecture == self.supernet.largest:
+            if largest is None:
                 largest = logits.detach(), None if features is None else features.detach()
             on_labels = logits.new_zeros(())
             if assignment.labels:
@@ -570,8 +576,8 @@ class _Training:
             tap.remove()
             return logits, features[0]
 
-    def _apply(self) -> None:
-        """Clip the gradients and update the weights, and their average."""
+    def _apply(self, used: UsedSlices) -> None:
+        """Clip the gradients, update the weights that were used, and the average of all."""
         config = self.config
         parameters = list(self.supernet.parameters())
         self.scaler.unscale_(self.optimizer)
@@ -580,7 +586,8 @@ class _Training:
         norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip_norm or math.inf)
         if not self.scaler.is_enabled() and not torch.isfinite(norm):
             raise WorkError(self._not_finite("gradient"))
-        self.scaler.step(self.optimizer)  # leaves a step out where float16 overflowed
+        with untrained_kept(self.optimizer, used):
+            self.scaler.step(self.optimizer)  # leaves a step out where float16 overflowed
         self.scaler.update()
         if config.averaging_decay is not None:
             age = self.step - self.average_start  # what it starts with is soon forgotten

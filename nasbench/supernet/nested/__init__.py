@@ -1,0 +1,1 @@
+"""Nested sub-networks: chains, and bundles that hold one network for every budget."""
