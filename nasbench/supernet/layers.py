@@ -295,6 +295,16 @@ class ElasticBatchNorm2d(nn.Module):
         return Counts(2 * channels, 0)
 
 
+NORM_STATISTICS = ("running_mean", "running_var")
+"""The buffers of a normalization layer that belong to one sub-network."""
+
+
+def normalization_layers(network: nn.Module) -> dict[str, ElasticBatchNorm2d]:
+    """The layers that have such buffers, by name."""
+    modules = network.named_modules()
+    return {name: module for name, module in modules if isinstance(module, ElasticBatchNorm2d)}
+
+
 class ElasticConvNorm(nn.Module):
     """An elastic convolution, batch normalization and maybe an activation.
 
