@@ -81,6 +81,17 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         """The channels that may be sorted."""
         return []
 
+    def forward_exits(self, *_inputs: Tensor) -> dict[int, Any]:
+        """What the active sub-network computes at each depth up to its own, in one pass.
+
+        Depth -> output, from the shallowest choice on; each is the output of the sub-network that
+        differs from the active one in its `depth` alone.
+
+        Raises:
+            RequestError: if the family has no exits at a choice of depth.
+        """
+        raise self._names_no("exits at its depths, which one pass could compute")
+
     # -- what every supernet does -------------------------------------------------------------
 
     def activate(self, architecture: Mapping[str, Choice]) -> None:

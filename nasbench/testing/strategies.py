@@ -20,6 +20,7 @@ from nasbench.supernet.training.strategies import (
     STRATEGIES,
     Assignment,
     Contest,
+    Exits,
     Phase,
     build_strategy,
 )
@@ -54,7 +55,10 @@ def architectures(assignments: Iterable[Assignment]) -> Iterator[Architecture]:
     """Every architecture that might be trained."""
     for assignment in assignments:
         chosen = assignment.architecture
-        yield from chosen.candidates if isinstance(chosen, Contest) else (chosen,)
+        if isinstance(chosen, Exits):
+            yield chosen.deepest
+        else:
+            yield from chosen.candidates if isinstance(chosen, Contest) else (chosen,)
 
 
 class StrategyContract:

@@ -17,6 +17,7 @@ from nasbench.space import Architecture, Choice
 from nasbench.supernet.nested.chain import NestedChain, Subnetworks
 from nasbench.supernet.training.strategies import (
     Assignment,
+    Exits,
     SingleStage,
     check_share,
     is_number,
@@ -36,7 +37,11 @@ class SortedChain(SingleStage):
             is 16, or as many as there are. See `NestedChain.grown`.
         dimensions: those that grow, where the others stand at their largest choice; None is all.
         members: the chain itself, from the smallest to the largest, in place of these two.
-        member_weights: how often each member is drawn, in proportion; None draws all alike.
+        exits: whether the chain is all depths of the largest sub-network, trained together in one
+            pass with the layers that follow the last block (Kavehzadeh et al., Sorted LLaMA,
+            2023), in place of random members. For families that have such exits.
+        member_weights: how often each member is drawn, in proportion, or with `exits` what each
+            weighs in the loss; None says all alike.
         num_random: members of a step (of each piece of it).
         includes_largest: whether the largest member is trained as well, always. Drawn alike, the
             weights that it alone has are trained in one step of `num_members`.
@@ -48,6 +53,7 @@ class SortedChain(SingleStage):
     num_members: int | None = None
     dimensions: Collection[str] | None = None
     members: Sequence[Mapping[str, Choice]] | None = None
+    exits: bool = False
     member_weights: Sequence[float] | None = None
     num_random: int = 1
     includes_largest: bool = False
@@ -70,6 +76,17 @@ class SortedChain(SingleStage):
             raise RequestError(
                 "training.options.members is the whole chain, so num_members and dimensions "
                 "have nothing to say beside it"
+            )
+        check_flag("training.options.exits", self.exits)
+        others = (self.num_members, self.dimensions, self.members, self.includes_largest)
+        if self.exits and any(others):
+            raise RequestError(
+                "training.options.exits trains all depths of the largest sub-network, so "
+                "num_members, dimensions, members and includes_largest have nothing to say"
+            )
+        if self.exits and "depth" not in self.subnetworks.space.largest:
+            raise RequestError(
+                "training.options.exits needs the elastic dimension 'depth', and there is none"
             )
         self._check_weights(len(self.chain))
 
@@ -95,6 +112,11 @@ class SortedChain(SingleStage):
     @cached_property
     def chain(self) -> NestedChain:
         """From the smallest member to the largest."""
+        if self.exits:
+            space = self.subnetworks.space
+            depths = space["depth"].rising
+            members = [space.canonical({**space.largest, "depth": depth}) for depth in depths]
+            return NestedChain(self.subnetworks, members)
         if self.members is not None:
             return NestedChain(self.subnetworks, self.members)
         return NestedChain.grown(self.subnetworks, self.num_members, dimensions=self.dimensions)
@@ -106,8 +128,10 @@ class SortedChain(SingleStage):
         return np.asarray(weights, dtype=np.float64) / np.sum(weights)
 
     def assign(self, rng: np.random.Generator) -> list[Assignment]:
-        """Random members, after the largest where that is always included."""
+        """Random members, after the largest where that is always included; or all depths."""
         chain = self.chain
+        if self.exits:
+            return [Assignment(Exits(chain[-1], tuple(self._shares.tolist())), labels=1.0)]
         drawn: list[Architecture] = [
             chain[i] for i in rng.choice(len(chain), self.num_random, p=self._shares)
         ]

@@ -51,11 +51,25 @@ class Contest:
 
 
 @dataclass(frozen=True, slots=True)
+class Exits:
+    """A sub-network at each of its depths, computed in one pass.
+
+    Args:
+        deepest: the sub-network.
+        weights: the share of each depth in the loss, from the shallowest on.
+    """
+
+    deepest: Architecture
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """One sub-network's part in an optimizer step: a weighted sum of losses.
 
     Args:
-        architecture: the sub-network, or the contest that decides it.
+        architecture: the sub-network, the contest that decides it, or its exits, which learn from
+            labels alone.
         labels: weight of the loss on the data's labels.
         largest: weight of the loss on the predictions of the step's first sub-network, the largest
             (in-place distillation).
@@ -63,7 +77,7 @@ class Assignment:
         is_regularized: whether dropout is active.
     """
 
-    architecture: Architecture | Contest
+    architecture: Architecture | Contest | Exits
     labels: float = 0.0
     largest: float = 0.0
     teacher: float = 0.0

@@ -54,6 +54,7 @@ from nasbench.supernet.training.optimization import (
 from nasbench.supernet.training.strategies import (
     Assignment,
     Contest,
+    Exits,
     Phase,
     TrainingStrategy,
     build_strategy,
@@ -187,6 +188,8 @@ def check_training(
     try:
         with torch.inference_mode():
             rehearsal.eval()(*task.example_inputs(2))
+            if _has_exits(phases):
+                rehearsal.forward_exits(*task.example_inputs(2))
     except (RuntimeError, IndexError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise RequestError(
@@ -214,6 +217,13 @@ def _check_phases(phases: Sequence[Phase], config: TrainingConfig) -> None:
             f"training.distillation is set, but training strategy '{config.strategy}' with these "
             "options distils nothing; leave it away, or see training.options.label_weight"
         )
+
+
+def _has_exits(phases: Sequence[Phase]) -> bool:
+    """Whether a step trains all depths of a sub-network in one pass."""
+    rng = np.random.default_rng(0)
+    drawn = [assignment for phase in phases for assignment in phase.assign(rng)]
+    return any(isinstance(assignment.architecture, Exits) for assignment in drawn)
 
 
 @contextmanager
@@ -537,6 +547,9 @@ class _Training:
         for assignment in assignments:
             architecture = assignment.architecture
             assert not isinstance(architecture, Contest)
+            if isinstance(architecture, Exits):
+                yield architecture.deepest, self._backward_exits(architecture, batch, num_targets)
+                continue
             self.supernet.activate(architecture)
             _set_dropout(self.supernet, is_active=assignment.is_regularized)
             logits, features = self._forward(self.supernet, batch)
@@ -560,13 +573,29 @@ class _Training:
             yield architecture, (on_labels if assignment.labels else loss).detach() / num_targets
         _set_dropout(self.supernet, is_active=True)
 
+    def _backward_exits(self, exits: Exits, batch: Batch, num_targets: int) -> Tensor:
+        """Add the gradients of all depths of a sub-network; the loss of the deepest, per target."""
+        self.supernet.activate(exits.deepest)
+        with self._autocast():
+            outputs = self.supernet.forward_exits(*batch.inputs)
+        loss = torch.zeros((), device=self.device)
+        for weight, logits in zip(exits.weights, outputs.values(), strict=True):
+            on_labels = summed_cross_entropy(logits, batch.targets, self.config.label_smoothing)
+            loss = loss + weight * on_labels
+            self.loss_of_guessing = math.log(logits.shape[-1])
+        self.scaler.scale(loss / num_targets).backward()
+        return on_labels.detach() / num_targets
+
+    def _autocast(self) -> torch.autocast:
+        """Computing in the configured precision."""
+        is_mixed = self.config.precision != "float32"
+        dtype = getattr(torch, self.config.precision)
+        return torch.autocast(self.device.type, dtype, enabled=is_mixed)
+
     def _forward(self, supernet: Supernet[Any], batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits, and the last features where they are compared."""
-        config = self.config
-        is_mixed = config.precision != "float32"
-        dtype = getattr(torch, config.precision)
-        with torch.autocast(self.device.type, dtype, enabled=is_mixed):
-            if not config.distillation.feature_weight:
+        with self._autocast():
+            if not self.config.distillation.feature_weight:
                 return supernet(*batch.inputs), None
             features: list[Tensor] = []
             tap = supernet.output_layer.register_forward_pre_hook(

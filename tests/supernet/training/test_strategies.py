@@ -235,6 +235,9 @@ class TestSortedChain:
             ({"members": [SPACE.largest, SPACE.smallest]}, "members 0 and 1 are no chain"),
             ({"num_members": 4, "member_weights": [1, 1]}, "has 2 numbers, but the chain has 4"),
             ({"num_members": 2, "member_weights": [0, 0]}, "are all 0"),
+            ({"exits": True}, "needs the elastic dimension 'depth'"),
+            ({"exits": True, "num_members": 2}, "exits trains all depths of the largest"),
+            ({"exits": "no"}, "exits is true or false"),
             ({"num_members": 2, "member_weights": [1, -1]}, "numbers from 0 up, not -1"),
         ],
     )

@@ -144,6 +144,29 @@ def test_pieces_that_train_one_member_make_the_step_of_the_whole_batch(family, t
         torch.testing.assert_close(ended[1][name], expected, rtol=1e-9, atol=1e-9, msg=name)
 
 
+@pytest.mark.parametrize("family", ["vit", "encoder", "decoder"])
+def test_all_depths_in_one_pass_have_the_gradients_of_as_many_passes(family, tmp_path):
+    supernet = SUPERNETS[family].build(seed=0).double()
+    batch = batch_for(supernet)
+    weights = list(range(1, 1 + len(supernet.space["depth"].choices)))
+    strategy = build_strategy("sorted", supernet, {"exits": True, "member_weights": weights})
+    expected = {name: torch.zeros_like(p) for name, p in supernet.named_parameters()}
+    for member, weight in zip(strategy.chain, weights, strict=True):
+        supernet.train().activate(member)
+        supernet.zero_grad()
+        loss = summed_cross_entropy(supernet(*batch.inputs), batch.targets, CONFIG.label_smoothing)
+        (weight / sum(weights) * loss / len(batch.targets)).backward()
+        for name, parameter in supernet.named_parameters():
+            if parameter.grad is not None:
+                expected[name] += parameter.grad
+    training = training_of(supernet, tmp_path)
+    phase = Phase(name="test", num_epochs=1, assign=strategy.assign)
+    found = training._update(phase, [batch], len(batch.targets))
+    assert found == pytest.approx(loss.item() / len(batch.targets), rel=1e-6)  # of the deepest
+    for name, parameter in supernet.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-6, atol=1e-9, msg=name)
+
+
 def test_each_piece_draws_members_of_its_own(tmp_path):
     supernet = SUPERNETS["vit"].build(seed=0)
     batch = batch_for(supernet)
