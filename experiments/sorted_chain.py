@@ -140,6 +140,9 @@ def table(study: Study, metric: str) -> pd.DataFrame:
 def report(study: Study, folder: Path, metric: str) -> None:
     """Print the comparison and how monotone the ladder is; write both as tables."""
     found = table(study, metric)
+    if found.empty:
+        print("nothing to compare yet")
+        return
     print(found.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     print(f"\nkept: mean {found.kept.mean():.4f}, worst {found.kept.min():.4f}, n={len(found)}")
     ladder = pd.DataFrame(json.loads((study.folder / CHAIN / "result.json").read_text())[LADDER])
