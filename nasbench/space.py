@@ -78,7 +78,7 @@ class ElasticDimension:
         """The choices from the smallest to the largest; as written where they are no numbers."""
         if any(isinstance(choice, str) for choice in self.choices):
             return self.choices
-        return tuple(sorted(self.choices))  # type: ignore[type-var]
+        return tuple(sorted(self.choices))
 
     def index(self, choice: object) -> int:
         """The choice's position; RequestError if it is none of this dimension's choices."""

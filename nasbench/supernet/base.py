@@ -81,7 +81,7 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         """The channels that may be sorted."""
         return []
 
-    def forward_exits(self, *_inputs: Tensor) -> dict[int, Any]:
+    def forward_exits(self, *inputs: Any, **options: Any) -> dict[int, Any]:  # noqa: ARG002
         """What the active sub-network computes at each depth up to its own, in one pass.
 
         Depth -> output, from the shallowest choice on; each is the output of the sub-network that

@@ -576,7 +576,7 @@ def _fashion() -> MobileNetV3Spec:
 def _fashion_fine() -> MobileNetV3Spec:
     """As `fashion`, with widths in steps of one channel: for long chains of nested sub-networks.
 
-    From the smallest to the largest sub-network there are 178 single steps.
+    A chain that grows by single steps has up to 171 members.
     """
     rows = (  # widths, depths, kernel sizes, expansion ratios, stride, squeeze-and-excitation
         (range(12, 25), (1, 2), (3, 5, 7), (2, 3, 4), 2, False),

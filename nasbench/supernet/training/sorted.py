@@ -91,10 +91,10 @@ class SortedChain(SingleStage):
         self._check_weights(len(self.chain))
 
     def _check_weights(self, num_members: int) -> None:
-        weights = self.member_weights
+        weights: object = self.member_weights
         if weights is None:
             return
-        if isinstance(weights, str) or not isinstance(weights, Sequence):
+        if not isinstance(weights, list | tuple):
             raise RequestError(f"training.options.member_weights is a list, not {weights!r}")
         if len(weights) != num_members:
             raise RequestError(
