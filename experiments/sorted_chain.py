@@ -3,10 +3,10 @@
     python experiments/sorted_chain.py experiments/sorted_fashion.yaml
     python experiments/sorted_chain.py experiments/sorted_fashion.yaml --report docs/results
 
-The chain is trained in one run by the strategy `sorted`. Some of its members, evenly over the
-logarithm of their MACs and with both ends, are then measured on test data, and so are networks of
-their sizes that were trained alone for as many optimizer steps on the same data. All members are
-measured on validation data.
+The chain is trained in one run by the strategy `sorted`, in each of the ways that the study names.
+Some of its members, evenly over the logarithm of their MACs and with both ends, are then measured on
+test data, and so are networks of their sizes that were trained alone for as many optimizer steps on
+the same data. All members are measured on validation data.
 
 Every network trained is a part with a result file of its own in the study's folder, so the same
 command carries on where it was stopped; `--at-most 1` does one part. Those alone come in an order
@@ -34,7 +34,7 @@ from nasbench.evaluation import Evaluator
 from nasbench.supernet.alone import NetworkAlone
 from nasbench.supernet.nested.chain import NestedChain
 
-CHAIN, LADDER = "chain", "ladder"
+LADDER = "ladder"
 
 
 class Study(Section):
@@ -44,13 +44,15 @@ class Study(Section):
     task: TaskConfig
     supernet: SupernetConfig
     training: dict[str, Any]
-    chain_training: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies defaults
-    """Settings of the chain's training beside those of `training`."""
+    chains: dict[str, dict[str, Any]]
+    """Ways to train the chain: settings beside those of `training`."""
     evaluation: EvaluationConfig = EvaluationConfig()
     num_members: PositiveInt
     dimensions: tuple[str, ...] | None = None
     """Which grow along the chain; None is all."""
     num_compared: PositiveInt = 12
+    metric: str = "top1_accuracy"
+    """What is compared."""
     seed: int = 0
 
 
@@ -78,20 +80,18 @@ def scattered(positions: list[int]) -> list[int]:
     return order
 
 
-def train_chain(study: Study) -> dict[str, Any]:
-    """Train the chain; test the members that are compared."""
+def train_chain(study: Study, way: str) -> dict[str, Any]:
+    """Train the chain in one of the ways; test the members that are compared."""
     task, supernet = build(study.task, study.supernet, study.seed)
     chain = chain_of(study, supernet)
-    options = {
-        "num_members": study.num_members,
-        "dimensions": study.dimensions,
-        **study.chain_training.get("options", {}),
-    }
-    settings = study.training | study.chain_training | {"strategy": "sorted", "options": options}
+    options = study.chains[way].get("options", {})
+    if not options.get("exits"):  # which are a chain by themselves
+        options = {"num_members": study.num_members, "dimensions": study.dimensions, **options}
+    settings = study.training | study.chains[way] | {"strategy": "sorted", "options": options}
     positions = compared(chain, study.num_compared)
     found = train_and_test(
         supernet, task, settings, study.evaluation, [chain[p] for p in positions],
-        seed=study.seed, folder=study.folder / CHAIN,
+        seed=study.seed, folder=study.folder / f"chain-{way}",
     )  # fmt: skip
     evaluator = Evaluator(supernet, task, study.evaluation)
     ladder = [dict(evaluator.evaluate(member).measurements) for member in chain]
@@ -115,16 +115,16 @@ def parts(study: Study) -> dict[str, Any]:
     _, supernet = build(study.task, study.supernet, study.seed)
     positions = compared(chain_of(study, supernet), study.num_compared)
     alone = {f"alone-{p:03d}": partial(train_alone, study, p) for p in scattered(positions)}
-    return {CHAIN: partial(train_chain, study), **alone}
+    chains = {f"chain-{way}": partial(train_chain, study, way) for way in study.chains}
+    return chains | alone
 
 
-def table(study: Study, metric: str) -> pd.DataFrame:
+def table(study: Study, chain: Mapping[str, Any]) -> pd.DataFrame:
     """One row per member that was trained alone: its quality either way, and the share kept.
 
     The share of a metric that is to be maximized is chain / alone, of others alone / chain.
     """
-    chain = json.loads((study.folder / CHAIN / "result.json").read_text())
-    rows = []
+    metric, rows = study.metric, []
     for position, measured in zip(chain["positions"], chain["test"], strict=True):
         result = study.folder / f"alone-{position:03d}" / "result.json"
         if not result.exists():
@@ -137,27 +137,32 @@ def table(study: Study, metric: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def report(study: Study, folder: Path, metric: str) -> None:
+def report(study: Study, folder: Path) -> None:
     """Print the comparison and how monotone the ladder is; write both as tables."""
-    found = table(study, metric)
-    if found.empty:
-        print("nothing to compare yet")
-        return
-    print(found.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
-    print(f"\nkept: mean {found.kept.mean():.4f}, worst {found.kept.min():.4f}, n={len(found)}")
-    ladder = pd.DataFrame(json.loads((study.folder / CHAIN / "result.json").read_text())[LADDER])
-    sign = 1 if "accuracy" in metric else -1
-    best_before = (sign * ladder[metric]).cummax().shift()
-    behind = best_before - sign * ladder[metric]
-    print(
-        f"{len(ladder)} members on validation data: {int((behind >= 0).sum())} are no better "
-        f"than a smaller one, the worst by {behind.max():.4f}"
-    )
-    print(f"{platform.platform()}, torch {torch.__version__}, {os.cpu_count()} cores")
+    metric = study.metric
     folder.mkdir(parents=True, exist_ok=True)
-    name = study.folder.name
-    found.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-    ladder.to_csv(folder / f"{name}_ladder.csv", index_label="position", float_format="%.6g")
+    for way in study.chains:
+        result = study.folder / f"chain-{way}" / "result.json"
+        if not result.exists():
+            continue
+        chain = json.loads(result.read_text())
+        found, ladder = table(study, chain), pd.DataFrame(chain[LADDER])
+        print(f"\n{way}: {chain['seconds']:.0f} s of training, wall clock")
+        if not found.empty:
+            print(found.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+            mean, worst = found.kept.mean(), found.kept.min()
+            print(f"kept: mean {mean:.4f}, worst {worst:.4f}, n={len(found)}")
+        sign = 1 if "accuracy" in metric else -1
+        behind = (sign * ladder[metric]).cummax().shift() - sign * ladder[metric]
+        print(
+            f"{len(ladder)} members on validation data: {int((behind >= 0).sum())} are no better "
+            f"than a smaller one, {int((behind > 0).sum())} are worse, the worst by "
+            f"{behind.max():.4f}"
+        )
+        name = f"{study.folder.name}_{way}"
+        found.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        ladder.to_csv(folder / f"{name}_ladder.csv", index_label="position", float_format="%.6g")
+    print(f"{platform.platform()}, torch {torch.__version__}, {os.cpu_count()} cores")
 
 
 def main() -> None:
@@ -167,7 +172,6 @@ def main() -> None:
     )
     parser.add_argument("study", type=Path, help="a YAML file")
     parser.add_argument("--at-most", type=int, help="how many missing parts to train")
-    parser.add_argument("--metric", default="top1_accuracy", help="what is compared")
     parser.add_argument("--report", type=Path, help="train nothing; report to this folder")
     asked = parser.parse_args()
     study = Study.model_validate(yaml.safe_load(asked.study.read_text()))
@@ -177,7 +181,7 @@ def main() -> None:
         for name in missing[: asked.at_most]:
             part = found_once(found[name], parts(study)[name])
             print(name, f"{part['seconds']:.0f} s", part["test"][0], flush=True)
-    report(study, asked.report or study.folder / "report", asked.metric)
+    report(study, asked.report or study.folder / "report")
 
 
 if __name__ == "__main__":
