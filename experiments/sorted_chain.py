@@ -4,9 +4,9 @@
     python experiments/sorted_chain.py experiments/sorted_fashion.yaml --report docs/results
 
 The chain is trained in one run by the strategy `sorted`, in each of the ways that the study names.
-Some of its members, evenly over the logarithm of their MACs and with both ends, are then measured on
-test data, and so are networks of their sizes that were trained alone for as many optimizer steps on
-the same data. All members are measured on validation data.
+Some of its members, evenly over the logarithm of their MACs and with both ends, are then measured
+on test data, and so are networks of their sizes that were trained alone for as many optimizer steps
+on the same data. All members are measured on validation data.
 
 Every network trained is a part with a result file of its own in the study's folder, so the same
 command carries on where it was stopped; `--at-most 1` does one part. Those alone come in an order
@@ -22,15 +22,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 import yaml
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from pydantic import PositiveInt
 from study import build, found_once, train_and_test
 
 from nasbench.config import EvaluationConfig, Section, SupernetConfig, TaskConfig
 from nasbench.evaluation import Evaluator
+from nasbench.objectives import METRICS
+from nasbench.plots import save
 from nasbench.supernet.alone import NetworkAlone
 from nasbench.supernet.nested.chain import NestedChain
 
@@ -162,7 +166,42 @@ def report(study: Study, folder: Path) -> None:
         name = f"{study.folder.name}_{way}"
         found.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         ladder.to_csv(folder / f"{name}_ladder.csv", index_label="position", float_format="%.6g")
+    figure(study, folder / f"{study.folder.name}.png")
     print(f"{platform.platform()}, torch {torch.__version__}, {os.cpu_count()} cores")
+
+
+def figure(study: Study, path: Path) -> None:
+    """The members' quality on test data against MACs, trained each way and alone."""
+    ax, metric = None, METRICS[study.metric]
+    styles = zip(("#0072B2", "#D55E00", "#009E73"), "osD", strict=True)
+    for way, (color, marker) in zip(study.chains, styles, strict=False):
+        result = study.folder / f"chain-{way}" / "result.json"
+        if not result.exists():
+            continue
+        chain = json.loads(result.read_text())
+        test = pd.DataFrame(chain["test"])
+        if ax is None:
+            _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
+            alone = table(study, chain)
+            if not alone.empty:
+                ax.plot(alone.num_macs, alone.alone, "k.-", lw=1.2, label="alone")
+        style = {"color": color, "marker": marker, "ms": 4, "lw": 0.9}
+        ax.plot(test.num_macs, test[study.metric], label=f"chain, {way}", **style)
+    if ax is None:
+        return
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("multiply-accumulates")
+    is_share = metric.unit == "fraction"
+    if is_share:
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
+    ax.set_ylabel(f"{metric.label} on test [{'%' if is_share else metric.unit}]")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.legend(frameon=False)
+    save(ax, path)
 
 
 def main() -> None:

@@ -96,8 +96,7 @@ def _cell(heading: str, text: str) -> str:
 
 def print_ladder(run: Run, model: "NestedModel") -> None:
     """The members of a bundle, how monotone they are, and where they were written."""
-    (device,) = model.devices
-    quality = next(iter(model.members[0].validation))
+    device, quality = model.devices[0], model.quality.metric
     table = Table(title=f"{len(model.members)} nested sub-networks of {run.config.name}")
     headings = ("member", "parameters", "MACs", "latency [ms]", "validation", "test", "")
     for heading in headings:

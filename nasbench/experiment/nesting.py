@@ -47,10 +47,9 @@ def nest(run: Run, progress: Progress = SILENT) -> NestedModel:
     if not run.is_done("train"):
         raise RequestError(f"the supernet of '{run.folder}' is not trained; run: nasbench train")
     supernet, task = load_trained(run)
-    chain = chain_of(run, supernet)
+    chain = chain_of(run, supernet, task)
     num_epochs = _finetune(run, supernet, task, chain, progress) if run.config.nest.finetune else 0
     evaluator = build_recipe(run, supernet, task, with_latency=True).build()
-    chain = NestedChain(evaluator.supernet, chain.members)
     inputs = task.load("test", torch.arange(min(_NUM_COMPARED, len(task.splits["test"])))).inputs
     measured, outputs = _measured(run, evaluator, chain, inputs, progress)
     unverified = run.folder / ".nest.unverified"
@@ -79,11 +78,13 @@ def nest(run: Run, progress: Progress = SILENT) -> NestedModel:
     return load_bundle(run)
 
 
-def chain_of(run: Run, supernet: Supernet[Any]) -> NestedChain:
+def chain_of(run: Run, supernet: Supernet[Any], task: Task) -> NestedChain:
     """The chain that the run was trained on; else the best of its trials; else a grown one.
 
-    What the best chain leaves of the asked number of members, steps between them fill. The
-    smallest and the largest sub-network are always there, so that there is one for every budget.
+    The best covers the most of the plane of the task's first metric against latency, or against
+    multiply-accumulates where the search measured no latency. What it leaves of the asked number of
+    members, steps between them fill. The smallest and the largest sub-network are always there, so
+    that there is one for every budget.
 
     Raises:
         RequestError: for more members than there are.
@@ -97,7 +98,7 @@ def chain_of(run: Run, supernet: Supernet[Any]) -> NestedChain:
     if not found:
         return NestedChain.grown(supernet, asked)
     cost = "latency_ms" if "latency_ms" in found[0].measurements else "num_macs"
-    objectives = [run.objectives[0], Objective.of(cost)]
+    objectives = [Objective.of(task.metrics[0]), Objective.of(cost)]
     losses = losses_of(objectives, [trial.measurements for trial in found])
     reference = losses.max(axis=0) + 0.1 * np.ptp(losses, axis=0) + np.finfo(float).eps
     architectures = [trial.architecture for trial in found]
@@ -211,8 +212,7 @@ def _load(run: Run, folder: Any) -> NestedModel:
 def draw_ladder(run: Run) -> None:
     """Draw the members of the run's bundle: `ladder.png`."""
     model = load_bundle(run)
-    (device,) = model.devices
-    quality = _quality(model)
+    device, quality = model.devices[0], model.quality.metric
     ax = plots.plot_ladder(
         np.array([member.latency[device]["latency_ms"] for member in model.members]),
         np.array([member.validation[quality] for member in model.members]),
@@ -223,11 +223,6 @@ def draw_ladder(run: Run) -> None:
     conditions = model.members[0].latency[device]["conditions"]
     ax.set_title(f"{conditions['engine']} on {device}", fontsize=8)
     plots.save(ax, run.folder / "ladder.png")
-
-
-def _quality(model: NestedModel) -> str:
-    """The metric that members are compared by."""
-    return next(iter(model.members[0].validation))
 
 
 def export_member(run: Run, progress: Progress = SILENT, *, where: str = "", pick: str = "") -> int:
@@ -256,9 +251,11 @@ def export_member(run: Run, progress: Progress = SILENT, *, where: str = "", pic
     if not config.targets:
         raise RequestError("export.targets is empty, so there is nothing to write")
     _, task = load_trained(run)
-    progress.start("export", 1, 0)
     num_verified = min(_NUM_VERIFIED, len(task.splits["test"]))
-    (inputs,) = task.load("test", torch.arange(num_verified)).inputs
+    inputs, *others = task.load("test", torch.arange(num_verified)).inputs
+    if others:
+        raise RequestError(f"no export target takes the {1 + len(others)} inputs of '{task.name}'")
+    progress.start("export", 1, 0)
     with torch.inference_mode():
         expected = model(inputs)
     folder = run.folder / "export" / f"nested-{model.index:03d}-{member.architecture.id}"

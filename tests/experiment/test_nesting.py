@@ -89,19 +89,21 @@ class TestTheBundle:
 class TestTheChain:
     def test_passes_the_best_of_the_measured_ones(self, searched, monkeypatch):
         run = opened(searched, "nest.num_members=5")
-        supernet, _ = load_trained(run)
+        supernet, task = load_trained(run)
         steps = NestedChain.grown(supernet, 12)
         good = steps[4]
         better_elsewhere = supernet.space.canonical(
             {**supernet.largest, "stage1.depth": 1, "stage2.width": 8}
         )
-        errors = {steps[0]: 0.8, good: 0.1, better_elsewhere: 0.09, steps[7]: 0.3, steps[-1]: 0.05}
+        accuracies = {
+            steps[0]: 0.2, good: 0.9, better_elsewhere: 0.91, steps[7]: 0.7, steps[-1]: 0.95
+        }  # fmt: skip
         trials = [
-            Trial(number=n, architecture=a).completed({"top1_error": e, **supernet.count(a)})
-            for n, (a, e) in enumerate(errors.items())
+            Trial(number=n, architecture=a).completed({"top1_accuracy": v, **supernet.count(a)})
+            for n, (a, v) in enumerate(accuracies.items())
         ]
         monkeypatch.setattr(Run, "completed", trials)
-        chain = chain_of(run, supernet)
+        chain = chain_of(run, supernet, task)
         assert (len(chain), chain[0], chain[-1]) == (5, supernet.smallest, supernet.largest)
         assert good in chain  # and neither of the others fits on a path with it, or is worth it
         assert better_elsewhere not in chain
@@ -110,19 +112,21 @@ class TestTheChain:
     def test_of_a_run_trained_on_one_is_that_one(self, tmp_path):
         settings = ["training.strategy=sorted", "training.options={num_members: 7}"]
         run = Run(tmp_path / "run", load_config(TINY, settings))
-        supernet = build_supernet(run.config, build_task(run.config))
-        assert len(chain_of(run, supernet)) == 7
+        task = build_task(run.config)
+        supernet = build_supernet(run.config, task)
+        assert len(chain_of(run, supernet, task)) == 7
         fewer = Run(run.folder, load_config(TINY, [*settings, "nest.num_members=3"]))
-        whole, thin = chain_of(run, supernet), chain_of(fewer, supernet)
+        whole, thin = chain_of(run, supernet, task), chain_of(fewer, supernet, task)
         assert list(thin) == [whole[0], whole[3], whole[6]]
         more = Run(run.folder, load_config(TINY, [*settings, "nest.num_members=9"]))
         with pytest.raises(RequestError, match=r"num_members=9, but .* on a chain of 7"):
-            chain_of(more, supernet)
+            chain_of(more, supernet, task)
 
     def test_without_trials_grows(self, tmp_path):
         run = Run(tmp_path / "run", load_config(TINY))
-        supernet = build_supernet(run.config, build_task(run.config))
-        assert len(chain_of(run, supernet)) == 16
+        task = build_task(run.config)
+        supernet = build_supernet(run.config, task)
+        assert len(chain_of(run, supernet, task)) == 16
 
 
 def test_fine_tuning_trains_the_members_further(nested, tmp_path):

@@ -142,7 +142,11 @@ class TestSelection:
         [
             ("latency_ms <= 3", None, "say on which device: desk, phone"),
             ("latency_ms <= 3", "fone", "unknown device 'fone'; did you mean 'phone'"),
-            ("latency_ms <= 0.5", "desk", "no member has latency_ms <= 0.5; the nearest .* 1"),
+            (
+                "latency_ms <= 0.5",
+                "desk",
+                "no member has latency_ms <= 0.5; member 0 has latency_ms 1",
+            ),
             ("perplexity <= 3", None, "no 'perplexity' was measured; possible: top1_accuracy"),
             ("latency 3", None, "cannot read the constraint"),
         ],
@@ -258,6 +262,8 @@ class TestDamage:
             lambda m: m["members"][0].update(architecture={"depth": 9}),
             lambda m: m["members"][0].update(architecture=[1]),
             lambda m: m["members"][0]["validation"].update(top1_accuracy="high"),
+            lambda m: m["members"][0]["validation"].update(top1_accuracy=10**400),
+            lambda m: m["members"][0]["test"].update(top1_accuracy=float("nan")),
             lambda m: m["members"][0].update(latency={"desk": [1]}),
             lambda m: m["members"].pop(),  # its statistics are left
         ],

@@ -76,14 +76,19 @@ class NestedModel(nn.Module):
         supernet: holds the weights; is used as it is, in eval mode and without gradients.
         members: from the smallest to the largest.
         statistics: of each member's normalization layers; empty for networks without them.
+        quality: the metric by which members are compared.
     """
 
     def __init__(
-        self, supernet: Supernet[Any], members: Sequence[Member], statistics: Sequence[Statistics]
+        self,
+        supernet: Supernet[Any],
+        members: Sequence[Member],
+        statistics: Sequence[Statistics],
+        quality: Objective,
     ) -> None:
         super().__init__()
         self.supernet = supernet.eval().requires_grad_(False)
-        self.members = tuple(members)
+        self.members, self.quality = tuple(members), quality
         norms = normalization_layers(supernet)
         # A layer that a member does not run holds no statistics then, so that running it fails.
         nothing = torch.empty(0)
@@ -139,8 +144,10 @@ class NestedModel(nn.Module):
         found = manifest["members"]
         if not isinstance(found, list) or not found:
             raise RequestError("its manifest has no members")
-        members = _members(supernet, found, Objective(**_mapping(manifest, "quality")))
-        return cls(supernet, members, _statistics(supernet, tensors, len(members)))
+        quality = Objective(**_mapping(manifest, "quality"))
+        members = _members(supernet, found, quality)
+        statistics = _statistics(supernet, tensors, len(members))
+        return cls(supernet, members, statistics, quality)
 
     # -- which member ---------------------------------------------------------------------------
 
@@ -197,16 +204,19 @@ class NestedModel(nn.Module):
                     f"no '{constraint.metric}' was measured; possible: {', '.join(measured[-1])}"
                 )
         absolute = [constraint.resolve(measured[-1]) for constraint in constraints]
-        for index in reversed(range(len(self.members))):
-            if self.members[index].is_dominated and skip_dominated:
-                continue
+        possible = [
+            index
+            for index, member in enumerate(self.members)
+            if not (skip_dominated and member.is_dominated)
+        ]
+        for index in reversed(possible):
             if all(_violation(c, measured[index]) == 0 for c in absolute):
                 return index
-        constraint = max(absolute, key=lambda c: min(_violation(c, m) for m in measured))
-        nearest = min(measured, key=lambda m: _violation(constraint, m))[constraint.metric]
+        farthest = max(absolute, key=lambda c: min(_violation(c, measured[i]) for i in possible))
+        nearest = min(possible, key=lambda i: _violation(farthest, measured[i]))
         raise RequestError(
-            f"no member has {' and '.join(map(str, absolute))}; the nearest has "
-            f"{constraint.metric} {nearest:.4g}"
+            f"no member has {' and '.join(map(str, absolute))}; member {nearest} has "
+            f"{farthest.metric} {measured[nearest].get(farthest.metric, math.nan):.4g}"
         )
 
     def _device(self, device: str | None) -> str:
@@ -376,8 +386,9 @@ def _latency(measured: Mapping[str, Any], device: str) -> dict[str, Any]:
 
 
 def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
-    """The same, if all are numbers."""
+    """The same, if all are finite numbers."""
     for name, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise RequestError(f"'{name}' in its manifest is no number, but {value!r}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) < 1e300:
+            raise RequestError(f"'{name}' in its manifest is no finite number, but {value!r}")
     return dict(found)
