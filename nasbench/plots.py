@@ -132,6 +132,7 @@ def plot_ladder(
     losses = np.array([Objective.of(quality).to_loss(value) for value in qualities])
     is_behind = np.r_[False, losses[1:] >= np.minimum.accumulate(losses)[:-1]]
     ahead = np.flatnonzero(~is_behind)
+    ahead = ahead[np.argsort(costs[ahead], kind="stable")]  # a clock may order members otherwise
     ax.step(costs[ahead], qualities[ahead], where="post", color=BLUE, lw=1.2, zorder=2)
     ax.scatter(costs[ahead], qualities[ahead], s=26, color=BLUE, zorder=3, label="on validation")
     if is_behind.any():

@@ -249,6 +249,7 @@ class TestDamage:
         [
             lambda m: m["supernet"].update(preset="attentive_nas"),
             lambda m: m["supernet"].update(num_classes=10**15),
+            lambda m: m["supernet"].update(num_classes=10**40),
             lambda m: m["supernet"].update(num_classes="ten"),
             lambda m: m["supernet"].update(sharing=[]),
             lambda m: m["supernet"].update(surprise=1),

@@ -35,6 +35,9 @@ from nasbench.supernet.layers import NORM_STATISTICS, normalization_layers
 FORMAT = "nasbench nested sub-networks, version 1"
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 
+_WHAT_DAMAGE_RAISES = (
+    LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, MemoryError
+)  # fmt: skip
 Statistics = Mapping[str, Tensor]
 """Name of a normalization layer's buffer -> its leading entries, of one member."""
 
@@ -119,7 +122,7 @@ class NestedModel(nn.Module):
             return cls._from(folder, manifest, own_families)
         except RequestError as error:
             raise RequestError(f"cannot load the bundle '{folder}': {error}") from error
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except _WHAT_DAMAGE_RAISES as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RequestError(f"cannot load the bundle '{folder}' ({reason})") from error
 
