@@ -262,8 +262,10 @@ class DecoderSupernet(Supernet[DecoderShape]):
 
         The cache is one that this architecture has made.
         """
-        states = list(self._states(tokens_BT, cache))
-        return self._logits(states[-1][0]), tuple(seen for _, seen in states)
+        longer = []
+        for x_BTC, seen in self._states(tokens_BT, cache):  # noqa: B007 - the last one is used
+            longer.append(seen)
+        return self._logits(x_BTC), tuple(longer)
 
     def forward_exits(self, tokens_BT: Tensor) -> dict[int, Tensor]:
         """Depth -> logits (B, T, V), with the one normalization and output layer.

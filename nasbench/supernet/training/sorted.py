@@ -77,6 +77,10 @@ class SortedChain(SingleStage):
                 "training.options.members is the whole chain, so num_members and dimensions "
                 "have nothing to say beside it"
             )
+        if isinstance(self.dimensions, str):
+            raise RequestError(
+                f"training.options.dimensions is a list of names; write [{self.dimensions}]"
+            )
         check_flag("training.options.exits", self.exits)
         others = (self.num_members, self.dimensions, self.members, self.includes_largest)
         if self.exits and any(others):

@@ -231,6 +231,7 @@ class TestSortedChain:
             ({"num_members": 4, "label_weight": 0.5}, "distils from the largest"),
             ({"includes_largest": "no"}, "includes_largest is true or false"),
             ({"dimensions": ("dept",)}, "unknown elastic dimension 'dept'; did you mean 'depth'"),
+            ({"dimensions": "depth"}, r"a list of names; write \[depth\]"),
             ({"num_members": 3, "members": [SPACE.largest]}, "members is the whole chain"),
             ({"members": [SPACE.largest, SPACE.smallest]}, "members 0 and 1 are no chain"),
             ({"num_members": 4, "member_weights": [1, 1]}, "has 2 numbers, but the chain has 4"),
