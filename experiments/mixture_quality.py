@@ -30,7 +30,7 @@ from training_quality import (
     Member,
     Study,
     accuracies,
-    build,
+    build_member,
     finished,
     members,
     train_member,
@@ -136,7 +136,7 @@ def draw_routing(study: Study, strategy: str, seed: int) -> tuple[Axes, float] |
     """
     member = Member(strategy, seed)
     checkpoint = load_latest(study.folder / member.name, member.name)
-    _, supernet = build(study, member)
+    _, supernet = build_member(study, member)
     if checkpoint is None or not isinstance(supernet.mixture, Mixture):
         return None
     supernet.load_weights(checkpoint.trained_weights)

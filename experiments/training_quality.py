@@ -32,20 +32,13 @@ import torch
 import yaml
 from pydantic import PositiveInt
 from scipy.stats import kendalltau
+from study import build, found_once, train_and_test
 
-from nasbench.config import (
-    EvaluationConfig,
-    Section,
-    SupernetConfig,
-    TaskConfig,
-    TrainingConfig,
-)
-from nasbench.evaluation import Evaluator
+from nasbench.config import EvaluationConfig, Section, SupernetConfig, TaskConfig
 from nasbench.space import Architecture
-from nasbench.supernet import SUPERNETS, Supernet
+from nasbench.supernet import Supernet
 from nasbench.supernet.alone import NetworkAlone
-from nasbench.supernet.training.trainer import train_supernet
-from nasbench.tasks import TASKS, Task
+from nasbench.tasks import Task
 
 ALONE = "alone"
 
@@ -110,15 +103,10 @@ def members(study: Study) -> list[Member]:
     return found
 
 
-def build(study: Study, member: Member) -> tuple[Task, Supernet[Any]]:
+def build_member(study: Study, member: Member) -> tuple[Task, Supernet[Any]]:
     """The task, and the supernet with fresh weights."""
-    data_dir = study.task.data_dir or os.environ.get("NASBENCH_DATA")
-    task = TASKS[study.task.name](Path(data_dir) if data_dir else None, **study.task.options)
-    family = SUPERNETS[study.supernet.family]
-    settings = {**study.supernet.options, **task.network_settings}
-    if member.position is None:
-        settings |= study.strategies[member.strategy].supernet
-    return task, family.build(study.supernet.preset, seed=member.seed, **settings)
+    changes = {} if member.position is not None else study.strategies[member.strategy].supernet
+    return build(study.task, study.supernet, member.seed, **changes)
 
 
 def architectures(study: Study, supernet: Supernet[Any]) -> list[Architecture]:
@@ -137,40 +125,30 @@ def architectures(study: Study, supernet: Supernet[Any]) -> list[Architecture]:
 def train_member(study: Study, member: Member) -> dict[str, Any]:
     """Train and measure a member, or read what it found before."""
     folder = study.folder / member.name
-    result = folder / "result.json"
-    if result.exists():
-        return json.loads(result.read_text())
-    task, supernet = build(study, member)
-    chosen = architectures(study, supernet)
-    settings = dict(study.training)
-    trained: Supernet[Any] = supernet
-    if member.position is None:
-        settings |= study.strategies[member.strategy].training
-    else:
-        trained = NetworkAlone.of(supernet, chosen[member.position], seed=member.seed)
-        settings |= {"strategy": "single_path", "options": {}}
-        chosen = [trained.largest]
-    config = TrainingConfig.model_validate(settings)
-    is_resumed = folder.exists()
-    start = time.process_time()
-    history = train_supernet(
-        trained, task, config, seed=member.seed, folder=folder, fingerprint=member.name
-    )
-    cpu_seconds = None if is_resumed else time.process_time() - start
-    evaluator = Evaluator(trained, task, study.evaluation)
-    found = {
-        "member": member.name,
-        "strategy": member.strategy,
-        "seed": member.seed,
-        "position": member.position,
-        "cpu_seconds": cpu_seconds,
-        "losses": [record["loss"] for record in history],
-        "test": [evaluator.evaluate(a, "test").measurements for a in chosen],
-    }
-    partial = folder / ".result.json.partial"
-    partial.write_text(json.dumps(found, indent=1))
-    partial.replace(result)
-    return found
+
+    def find() -> dict[str, Any]:
+        task, supernet = build_member(study, member)
+        chosen = architectures(study, supernet)
+        settings = dict(study.training)
+        trained: Supernet[Any] = supernet
+        if member.position is None:
+            settings |= study.strategies[member.strategy].training
+        else:
+            trained = NetworkAlone.of(supernet, chosen[member.position], seed=member.seed)
+            settings |= {"strategy": "single_path", "options": {}}
+            chosen = [trained.largest]
+        found = train_and_test(
+            trained, task, settings, study.evaluation, chosen, seed=member.seed, folder=folder
+        )
+        about = {
+            "member": member.name,
+            "strategy": member.strategy,
+            "seed": member.seed,
+            "position": member.position,
+        }
+        return {**about, **found}
+
+    return found_once(folder / "result.json", find)
 
 
 def run(study: Study, num_workers: int) -> list[dict[str, Any]]:

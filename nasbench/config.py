@@ -208,6 +208,21 @@ class ExportConfig(Section):
     """Largest allowed difference of any output from the supernet's active sub-network."""
 
 
+class NestConfig(Section):
+    """The ladder of nested sub-networks that `nasbench nest` makes of a run."""
+
+    num_members: int | None = Field(default=None, ge=2)
+    """None is 16, or the chain that the run was trained on."""
+    finetune: bool = False
+    """Whether the supernet is trained further on the chain, by the strategy `sorted`."""
+    epochs: PositiveInt | None = None
+    """Of fine-tuning; None is a quarter of those of training."""
+    learning_rate_factor: PositiveFloat = 0.3
+    """Of fine-tuning, times the learning rate of training."""
+    options: dict[str, Any] = {"includes_largest": True, "num_random": 2}
+    """Passed to the strategy that fine-tunes."""
+
+
 class RunConfig(Section):
     """A complete run."""
 
@@ -221,10 +236,11 @@ class RunConfig(Section):
     search: SearchConfig = SearchConfig()
     resources: ResourcesConfig = ResourcesConfig()
     export: ExportConfig = ExportConfig()
+    nest: NestConfig = NestConfig()
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what a run finds; two runs that differ here are different."""
-        found = self.model_dump(mode="json", exclude={"name", "resources", "export"})
+        found = self.model_dump(mode="json", exclude={"name", "resources", "export", "nest"})
         del found["task"]["data_dir"]
         found["training"] = self.training.identity()
         del found["search"]["num_trials"]  # raising it carries the search on

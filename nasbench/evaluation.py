@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nasbench.config import EvaluationConfig
 from nasbench.hardware import ENGINES
@@ -46,6 +46,9 @@ class Evaluator:
         config: how much data, in which batches.
         engine: name of the inference engine to compile for; None where no latency is asked for.
         latency_batch_size: samples per forward pass of the compiled network.
+
+    Attributes:
+        statistics: the normalization statistics of the sub-network that was extracted last.
     """
 
     def __init__(
@@ -63,11 +66,12 @@ class Evaluator:
         self._calibration = task.calibration_batches(config.calibration_samples, config.batch_size)
         self._engine = ENGINES[engine]() if engine else None
         self._example_inputs = task.example_inputs(latency_batch_size)
+        self.statistics: Mapping[str, Tensor] = {}
 
     def extract(self, architecture: Architecture) -> nn.Module:
         """The calibrated sub-network as a plain module in eval mode; it stays the active one."""
         self.supernet.activate(architecture)
-        calibrate(self.supernet, self._calibration)
+        self.statistics = calibrate(self.supernet, self._calibration)
         self.supernet.eval()
         return self.supernet.extract(architecture)
 

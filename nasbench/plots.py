@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from nasbench.errors import RequestError
@@ -150,6 +150,53 @@ def plot_routing(
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.colorbar(image, ax=ax, label=f"coefficient of expert {expert + 1} of {num_experts}")
+    return ax
+
+
+def plot_ladder(
+    costs: NDArray[np.float64],
+    qualities: NDArray[np.float64],
+    *,
+    cost: str,
+    quality: str,
+    tested: NDArray[np.float64] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Nested sub-networks: what each costs and how good it is; which are worth their cost.
+
+    Args:
+        costs: of N members from the smallest to the largest, of shape (N,).
+        qualities: measured on validation data, of shape (N,).
+        cost, quality: names of these metrics, which give the axes their labels and units.
+        tested: the same quality on test data; None draws none.
+        ax: where to draw; a new figure where None.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
+    losses = np.array([Objective.of(quality).to_loss(value) for value in qualities])
+    is_behind = np.r_[False, losses[1:] >= np.minimum.accumulate(losses)[:-1]]
+    ahead = np.flatnonzero(~is_behind)
+    ahead = ahead[np.argsort(costs[ahead], kind="stable")]  # a clock may order members otherwise
+    ax.step(costs[ahead], qualities[ahead], where="post", color=BLUE, lw=1.2, zorder=2)
+    ax.scatter(costs[ahead], qualities[ahead], s=26, color=BLUE, zorder=3, label="on validation")
+    if is_behind.any():
+        ax.scatter(
+            costs[is_behind], qualities[is_behind], s=18, color=GREY, lw=0, zorder=1,
+            label="no better than a smaller one",
+        )  # fmt: skip
+    if tested is not None:
+        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": VERMILION, "linewidths": 0.9}
+        ax.scatter(costs, tested, s=18, marker="D", zorder=4, label="on test", **ring)
+    if costs.max() > 8 * costs.min():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    _label(ax, "y", METRICS[quality])
+    _label(ax, "x", METRICS[cost])
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.legend(frameon=False, title=f"{len(costs)} nested sub-networks", alignment="left")
     return ax
 
 

@@ -73,6 +73,13 @@ class ElasticDimension:
         ]
         return len(numbers) == len(self.choices) and all(a < b for a, b in pairwise(numbers))
 
+    @property
+    def rising(self) -> tuple[Choice, ...]:
+        """The choices from the smallest to the largest; as written where they are no numbers."""
+        if any(isinstance(choice, str) for choice in self.choices):
+            return self.choices
+        return tuple(sorted(self.choices))
+
     def index(self, choice: object) -> int:
         """The choice's position; RequestError if it is none of this dimension's choices."""
         try:

@@ -262,6 +262,18 @@ class TestRun:
         assert trials[:12] == before
         assert len(trials) == 16
 
+    def test_a_ladder_is_made_and_a_member_exported(self, nasbench, finished, tmp_path):
+        shutil.copytree(finished, tmp_path / "run")
+        code, _, err = nasbench("export", "run", "--nested", "--pick", "1")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "has no nested sub-networks yet; run: nasbench nest" in err
+        code, out, err = nasbench("nest", "run", "--members", "3")
+        assert code == 0, err
+        assert "3 nested sub-networks of tiny" in out
+        code, _, err = nasbench("export", "run", "--nested", "--where", "num_macs <= 100%")
+        assert code == 0, err
+        assert list((tmp_path / "run/export").glob("nested-*/manifest.json"))
+
     def test_another_sub_network_can_be_exported(self, nasbench, finished):
         shutil.copytree(finished, "run")
         trial = nb.load_run("run").pareto_front()[-1]

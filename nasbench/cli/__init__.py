@@ -65,20 +65,65 @@ def export_command(
     where: Annotated[
         str, typer.Option(help='The best that respects this: "latency <= 3 ms and macs <= 1M"')
     ] = "",
-    pick: Annotated[str | None, typer.Option(help="knee, best, or an architecture's id.")] = None,
+    pick: Annotated[
+        str | None,
+        typer.Option(help="knee, best, or an architecture's id; of --nested, a member's number."),
+    ] = None,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="Choose among the members of the run's bundle.")
+    ] = False,
     settings: Settings = None,
     out: Out = None,
 ) -> None:
     """Write the chosen sub-network for every target, verified."""
     from nasbench.cli.progress import shown_progress
+    from nasbench.experiment.nesting import export_member
     from nasbench.experiment.stages import export
 
     if where and pick:
         raise RequestError("give --where or --pick, not both")
+    if nested:
+        opened = _open(run, settings, out, None)
+        opened.check_folder()
+        with _stoppable(), opened.exclusive(), shown_progress() as progress:
+            export_member(opened, progress, where=where, pick=pick or "")
+        return
     opened = _open(run, [*(settings or []), *([f"export.pick={pick}"] if pick else [])], out, None)
     opened.check_folder()
     with _stoppable(), opened.exclusive(), shown_progress() as progress:
         export(opened, progress, where=where)
+
+
+@app.command("nest")
+def nest_command(
+    run: ConfigOrRun,
+    members: Annotated[
+        int | None,
+        typer.Option(help="How many [default: 16, or the chain that the run was trained on]."),
+    ] = None,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Train the supernet further on the chain first.")
+    ] = False,
+    settings: Settings = None,
+    out: Out = None,
+) -> None:
+    """Make one file that holds a network for every budget: nested sub-networks, measured."""
+    from nasbench.cli.progress import shown_progress
+    from nasbench.cli.tables import print_ladder
+    from nasbench.experiment.nesting import nest
+
+    overrides = [
+        *(settings or []),
+        *([f"nest.num_members={members}"] if members is not None else []),
+        *(["nest.finetune=true"] if finetune else []),
+    ]
+    opened = _open(run, overrides, out, None)
+    opened.check_folder()
+    if not opened.folder.exists():
+        raise RequestError(f"'{opened.folder}' is not trained; run: nasbench train")
+    with _stoppable(), opened.exclusive(), shown_progress() as progress:
+        model = nest(opened, progress)
+    print_ladder(opened, model)
 
 
 @app.command("list")

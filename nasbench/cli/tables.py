@@ -17,6 +17,7 @@ from nasbench.experiment.run import Run
 if TYPE_CHECKING:
     from nasbench.experiment.prediction import PredictorReport
     from nasbench.experiment.profile import Profile
+    from nasbench.supernet.nested import NestedModel
 
 _MAX_ROWS = 20
 
@@ -91,6 +92,39 @@ def _cell(heading: str, text: str) -> str:
     if heading in ("MACs", "parameters"):
         return f"{value:,.0f}"
     return f"{value:.4f}" if "[ms]" in heading else f"{value:.4g}"
+
+
+def print_ladder(run: Run, model: "NestedModel") -> None:
+    """The members of a bundle, how monotone they are, and where they were written."""
+    device, quality = model.devices[0], model.quality.metric
+    table = Table(title=f"{len(model.members)} nested sub-networks of {run.config.name}")
+    headings = ("member", "parameters", "MACs", "latency [ms]", "validation", "test", "")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading else "left")
+    for number, member in enumerate(model.members):
+        values = (member.validation[quality], member.test[quality])
+        table.add_row(
+            str(number),
+            f"{member.num_parameters:,}",
+            f"{member.num_macs:,}",
+            f"{member.latency[device]['latency_ms']:.4f}",
+            *(_cell(quality, str(value)) for value in values),
+            "no better than a smaller one" if member.is_dominated else "",
+        )
+    console = _console()
+    console.print(table)
+    num_behind = sum(member.is_dominated for member in model.members)
+    bundle, ladder = run.bundle, run.folder / "ladder.png"
+    middle = model.members[len(model.members) // 2].latency[device]["latency_ms"]
+    for line in (
+        f"  quality: {quality}; {num_behind} of {len(model.members)} members are no better on "
+        "validation data than a smaller one, and selection passes them over",
+        f"   bundle: {bundle}",
+        f"   figure: {ladder}",
+        f"     next: nasbench export {shlex.quote(str(run.folder))} --nested "
+        f'--where "latency <= {middle:.3g} ms"',
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_profile(profile: "Profile") -> None:

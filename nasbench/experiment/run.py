@@ -6,6 +6,7 @@
       supernet/     checkpoints
       study.db      the trials
       pareto.csv  pareto.png
+      nest/         the bundle of nested sub-networks, with ladder.png beside it
       export/ARCHITECTURE_ID/
 
 Reading a run imports torch only to extract a network.
@@ -193,6 +194,11 @@ class Run:
     def checkpoints(self) -> Path:
         """Where training keeps its state."""
         return self.folder / "supernet" / "checkpoints"
+
+    @property
+    def bundle(self) -> Path:
+        """Where its nested sub-networks lie, once they were made."""
+        return self.folder / "nest"
 
     @property
     def trials(self) -> list[Trial]:

@@ -13,6 +13,7 @@ from nasbench.distributed.data_parallel import TrainingRecipe, train_on_ray
 from nasbench.distributed.pool import LocalPool, RayPool
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
+from nasbench.experiment.nesting import draw_ladder
 from nasbench.experiment.parts import (
     build_algorithm,
     build_problem,
@@ -161,6 +162,8 @@ def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     write_pareto_csv(run, tested, evaluator.task.metrics)
     if len(run.objectives) == 2:
         plots.save(plots.plot_pareto_front(run), run.folder / "pareto.png")
+    if run.bundle.exists():
+        draw_ladder(run)
     conditions = evaluator.task.conditions()
     return {"num_front": len(front)} | ({"metric_conditions": conditions} if conditions else {})
 

@@ -52,6 +52,11 @@ class Heads:
         """Features of all heads together."""
         return self.number * self.size
 
+    @property
+    def nested_sizes(self) -> tuple[int]:
+        """What these heads use of the shared weights, however they divide it among them."""
+        return (self.width,)
+
 
 @dataclass(frozen=True, slots=True)
 class FixedHeadSize:

@@ -86,7 +86,28 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         """The layers that a mixture usually mixes, those of one block together."""
         return []
 
+    def _exits(self, *inputs: Any) -> dict[int, Any]:  # noqa: ARG002
+        """What `forward_exits` returns, of leading slices; without any exits a RequestError."""
+        raise self._names_no("exits at its depths, which one pass could compute")
+
     # -- what every supernet does -------------------------------------------------------------
+
+    def forward_exits(self, *inputs: Any) -> dict[int, Any]:
+        """What the active sub-network computes at each depth up to its own, in one pass.
+
+        Depth -> output, from the shallowest choice on; each is the output of the sub-network that
+        differs from the active one in its `depth` alone.
+
+        Raises:
+            RequestError: if the family has no exits at a choice of depth, or where weights are not
+                the same at every depth.
+        """
+        if self.mixture is not None:
+            raise RequestError(
+                f"with sharing '{self.settings['sharing']}' each depth has weights of its own, so "
+                "one pass cannot compute them all; use sharing 'slice'"
+            )
+        return self._exits(*inputs)
 
     def activate(self, architecture: Mapping[str, Choice]) -> None:
         """Make a sub-network the one that later forward passes compute.

@@ -30,6 +30,7 @@ from nasbench.supernet.sharing import (
     SharedWeight,
     SlicedWeight,
     leading,
+    recorded_as,
 )
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -291,6 +292,16 @@ class ElasticBatchNorm2d(nn.Module):
         return Counts(2 * channels, 0)
 
 
+NORM_STATISTICS = ("running_mean", "running_var")
+"""The buffers of a normalization layer that belong to one sub-network."""
+
+
+def normalization_layers(network: nn.Module) -> dict[str, ElasticBatchNorm2d]:
+    """The layers that have such buffers, by name."""
+    modules = network.named_modules()
+    return {name: module for name, module in modules if isinstance(module, ElasticBatchNorm2d)}
+
+
 class ElasticConvNorm(nn.Module):
     """An elastic convolution, batch normalization and maybe an activation.
 
@@ -417,7 +428,8 @@ class ElasticEmbedding(nn.Module):
 
     def forward(self, ids_BT: Tensor, channels: int) -> Tensor:
         """Rows of the table: int64 (B, T) -> (B, T, C)."""
-        weight_VC, _ = self.shared.leading(*self.shape)
+        with recorded_as(self.shape[0], channels):
+            weight_VC, _ = self.shared.leading(*self.shape)
         return leading(F.embedding(ids_BT, weight_VC), *ids_BT.shape, channels)
 
     def table(self, num_embeddings: int, channels: int) -> Tensor:

@@ -33,7 +33,7 @@ from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.layers import ElasticConv2d, ElasticDepthwiseConv2d, ElasticLinear
 from nasbench.supernet.routing import ENCODINGS, ArchitectureEncoding, Router, Routing
-from nasbench.supernet.sharing import SharedWeight, SlicedWeight, WeightSharing, leading
+from nasbench.supernet.sharing import LeadingSlices, SharedWeight, SlicedWeight, WeightSharing
 
 
 class LastMixed:
@@ -67,6 +67,7 @@ class MixedWeight(SharedWeight):
         biases = [expert.bias for expert in experts if expert.bias is not None]
         self.biases = nn.ParameterList(biases)
         self.routing = routing
+        self._slices = LeadingSlices()
         self._last = LastMixed()
 
     def leading(self, num_outputs: int, num_inputs: int) -> tuple[Tensor, Tensor | None]:
@@ -86,8 +87,8 @@ class MixedWeight(SharedWeight):
         self, num_outputs: int, num_inputs: int, coefficients_OE: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         of_experts = coefficients_OE.unbind(1)
-        weights = [leading(weight, num_outputs, num_inputs) for weight in self.weights]
-        biases = [leading(bias, num_outputs) for bias in self.biases]
+        slices = self._slices((num_outputs, num_inputs), *self.weights, *self.biases)
+        weights, biases = slices[: len(self.weights)], slices[len(self.weights) :]
         return _sum(weights, of_experts), _sum(biases, of_experts) if biases else None
 
     @torch.no_grad()

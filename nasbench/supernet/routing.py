@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from nasbench.encoding import Floats, layer_means, one_hot, ordinal
 from nasbench.space import Architecture, Genomes, SearchSpace
 from nasbench.supernet.layers import ElasticDropout
-from nasbench.supernet.sharing import leading
+from nasbench.supernet.sharing import LeadingSlices
 
 
 def _constant(space: SearchSpace, genomes: Genomes) -> Floats:
@@ -56,6 +56,7 @@ class Router(nn.Module):
         self.inner = nn.Linear(num_features, size)
         self.dropout = ElasticDropout(dropout, size)
         self.outer = nn.Linear(size, num_rows * num_experts)
+        self._slices = LeadingSlices()
 
     @property
     def is_random(self) -> bool:
@@ -67,7 +68,7 @@ class Router(nn.Module):
         size = num_rows * self.num_experts
         with torch.autocast(encoding_F.device.type, enabled=False):
             hidden_H = self.dropout(F.relu(self.inner(encoding_F)))
-            outer, bias = leading(self.outer.weight, size), leading(self.outer.bias, size)
+            outer, bias = self._slices((size,), self.outer.weight, self.outer.bias)
             logits_RE = F.linear(hidden_H, outer, bias).view(num_rows, self.num_experts)
             coefficients_RE = logits_RE.softmax(dim=-1)
         if not self.top_1:

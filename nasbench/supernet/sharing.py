@@ -7,7 +7,9 @@ Shape legend: O active outputs, I active inputs, ... what follows them (a kernel
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from operator import gt
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +39,34 @@ def leading(tensor: Tensor, *sizes: int) -> Tensor:
     return tensor[tuple(map(slice, sizes))]  # a third faster than `narrow`
 
 
+UsedSlices = dict[Tensor, set[tuple[int, ...]]]
+"""Tensor -> the sizes of the leading slices that were taken of it."""
+
+_used: ContextVar[UsedSlices | None] = ContextVar("used", default=None)
+_used_as: ContextVar[tuple[int, ...] | None] = ContextVar("used_as", default=None)
+
+
+@contextmanager
+def recorded_slices() -> Iterator[UsedSlices]:
+    """Which slices are taken with gradients in this block, and so are what a step trains."""
+    used: UsedSlices = {}
+    token = _used.set(used)
+    try:
+        yield used
+    finally:
+        _used.reset(token)
+
+
+@contextmanager
+def recorded_as(*sizes: int) -> Iterator[None]:
+    """Record other sizes, for who takes a whole tensor and slices what comes of it."""
+    token = _used_as.set(sizes)
+    try:
+        yield
+    finally:
+        _used_as.reset(token)
+
+
 class LeadingSlices:
     """The leading slices of a layer's tensors, remembered for the next call of the same sizes.
 
@@ -52,6 +82,11 @@ class LeadingSlices:
     def __call__(self, sizes: tuple[int, ...], *tensors: Tensor) -> list[Tensor]:
         """Each tensor's `leading(tensor, *sizes)`, with as many sizes as it has dimensions."""
         if torch.is_grad_enabled():
+            used = _used.get()
+            if used is not None:
+                recorded = _used_as.get() or sizes
+                for tensor in tensors:
+                    used.setdefault(tensor, set()).add(recorded[: tensor.ndim])
             return [leading(tensor, *sizes[: tensor.ndim]) for tensor in tensors]
         addresses = [tensor.data_ptr() for tensor in tensors]
         remembered_sizes, remembered_addresses, slices = self._remembered

@@ -290,6 +290,17 @@ class ElasticTransformerStack(nn.Module):
             x_BTC = block(x_BTC, block_shape, key_mask_BT)
         return x_BTC
 
+    def forward_exits(
+        self, x_BTC: Tensor, shape: StackShape, key_mask_BT: Tensor | None = None
+    ) -> dict[int, Tensor]:
+        """What `forward` gives at each choice of depth up to the shape's: depth -> (B, T, C)."""
+        found = {}
+        for depth, (block, block_shape) in enumerate(self._running_blocks(shape), 1):
+            x_BTC = block(x_BTC, block_shape, key_mask_BT)
+            if depth in self.spec.depths:
+                found[depth] = x_BTC
+        return found
+
     def extract(self, shape: StackShape) -> TransformerStack:
         """The plain blocks that run."""
         return TransformerStack(

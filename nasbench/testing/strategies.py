@@ -20,6 +20,7 @@ from nasbench.supernet.training.strategies import (
     STRATEGIES,
     Assignment,
     Contest,
+    Exits,
     Phase,
     build_strategy,
 )
@@ -45,12 +46,19 @@ class ToySubnetworks:
         )
         return {"num_macs": depth * side**2 * width}
 
+    def shape_of(self, a: Architecture, /) -> tuple[Choice, ...]:
+        """Depth, kernel side and width."""
+        return a["stage.depth"], a["block1.kernel_size"], a["block1.width"]
+
 
 def architectures(assignments: Iterable[Assignment]) -> Iterator[Architecture]:
     """Every architecture that might be trained."""
     for assignment in assignments:
         chosen = assignment.architecture
-        yield from chosen.candidates if isinstance(chosen, Contest) else (chosen,)
+        if isinstance(chosen, Exits):
+            yield chosen.deepest
+        else:
+            yield from chosen.candidates if isinstance(chosen, Contest) else (chosen,)
 
 
 class StrategyContract:

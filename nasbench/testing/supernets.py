@@ -395,6 +395,25 @@ class SupernetContract:
 
     # -- saving -------------------------------------------------------------------------------
 
+    def test_exits_compute_what_the_shallower_subnetworks_do(self, supernet: Supernet[Any]) -> None:
+        """A family may have none."""
+        inputs = supernet.eval().example_inputs(2)
+        for architecture in (supernet.largest, supernet.smallest):
+            supernet.activate(architecture)
+            with torch.inference_mode():
+                try:
+                    outputs = supernet.forward_exits(*inputs)
+                except RequestError as error:
+                    assert "one pass" in str(error)
+                    return
+            choices = supernet.space["depth"].rising
+            own = choices.index(architecture["depth"])
+            assert list(outputs) == list(choices[: own + 1])
+            for depth, output in outputs.items():
+                supernet.activate({**architecture, "depth": depth})
+                with torch.inference_mode():
+                    torch.testing.assert_close(output, supernet(*inputs))
+
     def test_loaded_weights_compute_the_same(self, build: Build, supernet: Supernet[Any]) -> None:
         output = calibrated_output(supernet, supernet.smallest)
         other = build(seed=9)

@@ -269,16 +269,35 @@ class DecoderSupernet(Supernet[DecoderShape]):
 
         The cache is one that this architecture has made.
         """
+        longer = []
+        for x_BTC, seen in self._states(tokens_BT, cache):  # noqa: B007 - the last one is used
+            longer.append(seen)
+        return self._logits(x_BTC), tuple(longer)
+
+    def _exits(self, tokens_BT: Tensor) -> dict[int, Tensor]:
+        """Depth -> logits (B, T, V), with the one normalization and output layer.
+
+        Kavehzadeh et al., Sorted LLaMA (2023).
+        """
+        states = enumerate(self._states(tokens_BT, ()), 1)
+        return {
+            depth: self._logits(x_BTC) for depth, (x_BTC, _) in states if depth in self.spec.depths
+        }
+
+    def _states(self, tokens_BT: Tensor, cache: Cache) -> Iterator[tuple[Tensor, KeysValues]]:
+        """What leaves each block that runs, (B, T, C), and what later tokens attend to in it."""
         x_BTC = self.embedding(tokens_BT, self.shape.hidden_size)
         rotation = Rotation.of_positions(
             num_cached(cache), tokens_BT.shape[1], self.spec.rotary_size, tokens_BT.device
         )
         pasts = cache or (None,) * len(self.shape.blocks)
-        longer = []
         for (block, shape), past in zip(self._running_blocks(self.shape), pasts, strict=True):
             x_BTC, seen = block(x_BTC, shape, rotation, past)
-            longer.append(seen)
-        return self.head(self.norm(x_BTC), self.spec.vocab_size), tuple(longer)
+            yield x_BTC, seen
+
+    def _logits(self, x_BTC: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V)."""
+        return self.head(self.norm(x_BTC), self.spec.vocab_size)
 
     def example_inputs(self, batch_size: int = 1) -> tuple[Tensor, ...]:
         """Random tokens, on the device of the weights."""

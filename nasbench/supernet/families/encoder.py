@@ -108,12 +108,26 @@ class EncoderSupernet(Supernet[StackShape]):
             mask_BT: True (or 1) for a token, False (or 0) for padding; None says that padding
                 is where the padding id is.
         """
+        embedded_BTC, visible_BT = self._embed(ids_BT, mask_BT)
+        return self._classify(self.stack(embedded_BTC, self.shape, visible_BT))
+
+    def _exits(self, ids_BT: Tensor, mask_BT: Tensor | None = None) -> dict[int, Tensor]:
+        """Depth -> logits (B, num_classes), with the one pooler and classifier."""
+        embedded_BTC, visible_BT = self._embed(ids_BT, mask_BT)
+        states = self.stack.forward_exits(embedded_BTC, self.shape, visible_BT)
+        return {depth: self._classify(x_BTC) for depth, x_BTC in states.items()}
+
+    def _embed(self, ids_BT: Tensor, mask_BT: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Token ids -> what enters the stack (B, T, C), and which tokens may be seen (B, T)."""
         hidden_size = self.shape.hidden_size
         visible_BT = ids_BT != self.spec.padding_id if mask_BT is None else mask_BT.bool()
         positions_TC = self.positions.table(ids_BT.shape[1], hidden_size)
         embedded_BTC = self.norm(self.tokens(ids_BT, hidden_size) + positions_TC)
-        x_BTC = self.stack(self.dropout(embedded_BTC), self.shape, visible_BT)
-        pooled_BC = torch.tanh(self.pooler(x_BTC[:, 0], hidden_size))
+        return self.dropout(embedded_BTC), visible_BT
+
+    def _classify(self, x_BTC: Tensor) -> Tensor:
+        """Final states of the tokens -> logits (B, num_classes)."""
+        pooled_BC = torch.tanh(self.pooler(x_BTC[:, 0], x_BTC.shape[-1]))
         return self.classifier(self.dropout(pooled_BC), self.spec.num_classes)
 
     def example_inputs(self, batch_size: int = 1) -> tuple[Tensor, ...]:

@@ -568,6 +568,49 @@ def _fashion() -> MobileNetV3Spec:
     )
 
 
+def _fashion_fine() -> MobileNetV3Spec:
+    """As `fashion`, with widths in steps of one channel: for long chains of nested sub-networks.
+
+    A chain that grows by single steps has up to 171 members.
+    """
+    rows = (  # widths, depths, kernel sizes, expansion ratios, stride, squeeze-and-excitation
+        (range(12, 25), (1, 2), (3, 5, 7), (2, 3, 4), 2, False),
+        (range(24, 41), (1, 2, 3), (3, 5, 7), (2, 3, 4), 2, False),
+        (range(48, 81), (1, 2, 3), (3, 5), (2, 2.5, 3, 3.5, 4), 1, True),
+    )
+    stages = tuple(
+        StageSpec(
+            name=f"stage{number}",
+            widths=tuple(widths),
+            depths=depths,
+            kernel_sizes=kernel_sizes,
+            expansion_ratios=expansion_ratios,
+            stride=stride,
+            activation="hard_swish",
+            has_squeeze_excitation=has_squeeze_excitation,
+        )
+        for number, (
+            widths,
+            depths,
+            kernel_sizes,
+            expansion_ratios,
+            stride,
+            has_squeeze_excitation,
+        ) in enumerate(rows, 1)
+    )
+    return MobileNetV3Spec(
+        stem_widths=tuple(range(12, 17)),
+        stem_stride=1,
+        stages=stages,
+        final_widths=tuple(4 * width for width in stages[-1].widths),
+        feature_widths=tuple(range(128, 257, 2)),
+        in_channels=1,
+        image_size=28,
+        num_classes=10,
+        resolutions=(20, 24, 28),
+    )
+
+
 MOBILENET_V3 = SupernetFamily(
     name="mobilenet_v3",
     presets={
@@ -576,6 +619,7 @@ MOBILENET_V3 = SupernetFamily(
         "ofa_w1.2": _once_for_all(1.2),
         "attentive_nas": _attentive_nas(),
         "fashion": _fashion(),
+        "fashion_fine": _fashion_fine(),
     },
     settings=("in_channels", "image_size", "num_classes"),
     supernet=MobileNetV3Supernet,

@@ -80,6 +80,11 @@ class NetworkShape:
         """What the classifier sees."""
         return self.stages[-1][-1].widths[-1]
 
+    @property
+    def nested_sizes(self) -> tuple[Any, ...]:
+        """The same, with the stem's middle convolution last, as it is what can be left out."""
+        return self.stem[0], self.stem[-1], self.stem[1:-1], self.stages
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StemSpec:

@@ -97,14 +97,25 @@ class VisionTransformerSupernet(Supernet[StackShape]):
 
     def forward(self, x_BIHW: Tensor) -> Tensor:
         """Images (B, I, H, W) of the spec's size -> logits (B, num_classes)."""
+        return self._classify(self.stack(self._embed(x_BIHW), self.shape))
+
+    def _exits(self, x_BIHW: Tensor) -> dict[int, Tensor]:
+        """Depth -> logits (B, num_classes), with the one normalization and classifier."""
+        states = self.stack.forward_exits(self._embed(x_BIHW), self.shape)
+        return {depth: self._classify(x_BTC) for depth, x_BTC in states.items()}
+
+    def _embed(self, x_BIHW: Tensor) -> Tensor:
+        """Images -> tokens (B, T, C), the class token first."""
         spec, hidden_size = self.spec, self.shape.hidden_size
         pixels_BTP = F.pixel_unshuffle(x_BIHW, spec.patch_size).flatten(2).transpose(1, 2)
         patches_BTC = self.patches(pixels_BTP, hidden_size)
         class_token_B1C = self.class_token.table(1, hidden_size).expand(x_BIHW.shape[0], 1, -1)
         positions_TC = self.positions.table(1 + spec.num_patches, hidden_size)
-        x_BTC = torch.cat((class_token_B1C, patches_BTC), dim=1) + positions_TC
-        state_BC = self.norm(self.stack(x_BTC, self.shape)[:, 0])
-        return self.classifier(state_BC, spec.num_classes)
+        return torch.cat((class_token_B1C, patches_BTC), dim=1) + positions_TC
+
+    def _classify(self, x_BTC: Tensor) -> Tensor:
+        """Final states of the tokens -> logits (B, num_classes)."""
+        return self.classifier(self.norm(x_BTC[:, 0]), self.spec.num_classes)
 
     def example_inputs(self, batch_size: int = 1) -> tuple[Tensor, ...]:
         """Standard normal images, of the type and on the device of the weights."""

@@ -18,7 +18,11 @@ from torch import Tensor, nn
 
 from nasbench.errors import RequestError
 from nasbench.supernet.base import Supernet
-from nasbench.supernet.layers import ElasticBatchNorm2d
+from nasbench.supernet.layers import (
+    NORM_STATISTICS,
+    ElasticBatchNorm2d,
+    normalization_layers,
+)
 from nasbench.supernet.sharing import leading
 
 
@@ -42,7 +46,7 @@ class Moments:
 
 
 @torch.no_grad()
-def calibrate(supernet: Supernet[Any], batches: Iterable[Tensor]) -> None:
+def calibrate(supernet: Supernet[Any], batches: Iterable[Tensor]) -> dict[str, Tensor]:
     """Give the active sub-network the normalization statistics of these inputs.
 
     Each layer gets the exact mean and (population) variance of what it normalizes over all
@@ -52,12 +56,17 @@ def calibrate(supernet: Supernet[Any], batches: Iterable[Tensor]) -> None:
     Args:
         batches: inputs of `supernet.forward`, without targets; training data.
 
+    Returns:
+        The statistics that were computed, by the name of their buffer: of the layers that run, and
+        of as many channels as are active.
+
     Raises:
         RequestError: without batches, or for a batch that is no tensor; nothing has changed then.
     """
-    norms = [module for module in supernet.modules() if isinstance(module, ElasticBatchNorm2d)]
-    if not norms:
-        return
+    layers = normalization_layers(supernet)
+    if not layers:
+        return {}
+    norms = list(layers.values())
     moments: dict[ElasticBatchNorm2d, Moments] = defaultdict(Moments)
     with _normalizing_by_batch(supernet, norms), _observing(norms, moments):
         for batch in batches:
@@ -69,10 +78,14 @@ def calibrate(supernet: Supernet[Any], batches: Iterable[Tensor]) -> None:
             supernet(batch)
     if not moments:
         raise RequestError("calibration needs at least one batch of inputs, but there was none")
-    for norm, pooled in moments.items():
-        channels = len(pooled.mean_C)
-        leading(norm.running_mean, channels).copy_(pooled.mean_C)
-        leading(norm.running_var, channels).copy_(pooled.var_C)
+    computed = {}
+    for name, norm in layers.items():
+        if norm in moments:
+            statistics = (moments[norm].mean_C, moments[norm].var_C)
+            for kind, statistic_C in zip(NORM_STATISTICS, statistics, strict=True):
+                leading(norm.get_buffer(kind), len(statistic_C)).copy_(statistic_C)
+                computed[f"{name}.{kind}"] = statistic_C
+    return computed
 
 
 @contextmanager

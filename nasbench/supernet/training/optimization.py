@@ -1,12 +1,15 @@
 """The optimizer and its learning rate, and the optimizer's state as named tensors."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from nasbench.config import TrainingConfig
+from nasbench.supernet.sharing import UsedSlices
 
 _LOWEST_SHARE = 0.05
 _EXPONENTIAL_ENDS_AT = 2 / 3  # of the steps
@@ -42,6 +45,42 @@ def learning_rate_share(config: TrainingConfig, step: int, num_steps: int, warmu
     if config.schedule == "exponential":
         return max(_LOWEST_SHARE, _LOWEST_SHARE ** (done / _EXPONENTIAL_ENDS_AT))
     return 1.0
+
+
+@contextmanager
+def untrained_kept(optimizer: Optimizer, used: UsedSlices) -> Iterator[None]:
+    """Let an optimizer step in this block change nothing that the slices in use do not hold.
+
+    The gradient of what is outside of them is zero, which an optimizer takes for a gradient: it
+    decays those weights, moves them by what earlier steps left in their moments, and lets these
+    fade. As parameters without a gradient are skipped, so is what this keeps.
+    """
+    kept: list[tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]] = []
+    for parameter, slices in used.items():
+        if any(sizes == parameter.shape[: len(sizes)] for sizes in slices):
+            continue
+        outside = torch.ones_like(parameter, dtype=torch.bool)
+        for sizes in slices:
+            outside[tuple(map(slice, sizes))] = False
+        moments = _moments(optimizer, parameter)
+        before = {name: moment[outside] for name, moment in moments.items()}
+        kept.append((parameter, outside, parameter.detach()[outside], before))
+    yield
+    with torch.no_grad():
+        for parameter, outside, weights, before in kept:
+            parameter[outside] = weights
+            for name, moment in _moments(optimizer, parameter).items():
+                moment[outside] = before.get(name, moment.new_zeros(()))
+
+
+def _moments(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """What the optimizer remembers for each entry of a parameter; nothing before its first step."""
+    state = optimizer.state.get(parameter, {})
+    return {
+        name: value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim
+    }
 
 
 def optimizer_tensors(optimizer: Optimizer, module: nn.Module) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@
     sorted                 random members of a chain of ever larger sub-networks
 
 A strategy never touches a tensor; the trainer does the updating. The largest sub-network, where a
-step trains it, comes first, so that its predictions are there for those that learn from it.
+step trains it, comes first, so that its predictions are there for those that learn from it. The
+last strategy has a file of its own, `sorted.py`.
 
 Random means that every choice of a dimension is as likely as the others, as in the papers, and not
 every architecture: nearly all architectures of a space with elastic depth are deep.
@@ -21,7 +22,6 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
@@ -29,7 +29,8 @@ import numpy as np
 from nasbench.errors import RequestError
 from nasbench.registry import Registry
 from nasbench.space import Architecture, Choice, ElasticDimension, Genomes, SearchSpace
-from nasbench.tasks.options import check_flag, check_whole_number
+from nasbench.supernet.nested.chain import Subnetworks
+from nasbench.tasks.options import check_whole_number
 
 Preparation = Literal["zero_residual_branches", "sort_channels", "freeze_teacher"]
 """What the trainer does to the supernet before a phase: start every residual branch at zero; sort
@@ -50,19 +51,33 @@ class Contest:
 
 
 @dataclass(frozen=True, slots=True)
+class Exits:
+    """A sub-network at each of its depths, computed in one pass.
+
+    Args:
+        deepest: the sub-network.
+        weights: the share of each depth in the loss, from the shallowest on.
+    """
+
+    deepest: Architecture
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """One sub-network's part in an optimizer step: a weighted sum of losses.
 
     Args:
-        architecture: the sub-network, or the contest that decides it.
+        architecture: the sub-network, the contest that decides it, or its exits, which learn from
+            labels alone.
         labels: weight of the loss on the data's labels.
-        largest: weight of the loss on the predictions of the largest sub-network in the same step
+        largest: weight of the loss on the predictions of the step's first sub-network, the largest
             (in-place distillation).
         teacher: weight of the loss on the predictions of the frozen teacher.
         is_regularized: whether dropout is active.
     """
 
-    architecture: Architecture | Contest
+    architecture: Architecture | Contest | Exits
     labels: float = 0.0
     largest: float = 0.0
     teacher: float = 0.0
@@ -94,15 +109,6 @@ class Phase:
     has_warmup: bool = True
     preparations: tuple[Preparation, ...] = ()
     trained_choices: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
-
-
-class Subnetworks(Protocol):
-    """What a strategy knows of a supernet."""
-
-    space: SearchSpace
-
-    def count(self, architecture: Mapping[str, Choice], /) -> Mapping[str, int]:
-        """Exact `num_macs` and `num_parameters`."""
 
 
 class TrainingStrategy(Protocol):
@@ -166,7 +172,7 @@ class SandwichRule(SingleStage):
 
     def __post_init__(self) -> None:
         check_whole_number("training.options.num_random", self.num_random, 0)
-        _check_share("label_weight", self.label_weight)
+        check_share("label_weight", self.label_weight)
 
     def assign(self, rng: np.random.Generator) -> list[Assignment]:
         """Largest, `num_random` others, smallest."""
@@ -376,9 +382,8 @@ def _kind_of(dimension: ElasticDimension) -> str:
 
 
 def _largest_choices(dimension: ElasticDimension, count: int | None) -> tuple[Choice, ...]:
-    """The `count` largest choices in the space's order; all for None."""
-    choices = sorted(dimension.choices) if dimension.is_ordinal else list(dimension.choices)
-    return tuple(choices[-count:] if count else choices)
+    """The `count` largest choices, rising; all for None."""
+    return dimension.rising[-count:] if count else dimension.rising
 
 
 @dataclass(frozen=True)
@@ -406,7 +411,7 @@ class ProgressiveShrinking:
     def __post_init__(self) -> None:
         for name in ("label_weight", "teacher_weight"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < math.inf:
+            if not is_number(value) or not 0 <= value < math.inf:
                 raise RequestError(f"training.options.{name} is a number from 0 up, not {value!r}")
         if self.label_weight == self.teacher_weight == 0:
             raise RequestError(
@@ -488,101 +493,14 @@ def _shared_out(total: int, shares: list[int]) -> list[int]:
     return [int(length) for length in lengths]
 
 
-_DEFAULT_MEMBERS = 16
-
-
-@dataclass(frozen=True)
-class SortedChain(SingleStage):
-    """Random members of a chain of ever larger sub-networks, each contained in the next.
-
-    Valipour et al., SortedNet (2023): no distillation and no search. Where a batch is accumulated
-    from pieces, each piece has members of its own.
-
-    Args:
-        num_members: of the chain; there are at most as many as single steps from the smallest to
-            the largest sub-network. None is 16, or that many where there are fewer.
-        num_random: members of a step (of each piece of it).
-        includes_largest: whether the largest is trained as well, always.
-        label_weight: the share of the labels in the loss of all but the largest, where that is
-            included; less than 1 distils in place.
-    """
-
-    subnetworks: Subnetworks
-    num_members: int | None = None
-    num_random: int = 1
-    includes_largest: bool = False
-    label_weight: float = 1.0
-
-    redraws: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if self.num_members is not None:
-            check_whole_number("training.options.num_members", self.num_members, 2)
-        check_whole_number("training.options.num_random", self.num_random, 1)
-        _check_share("label_weight", self.label_weight)
-        check_flag("training.options.includes_largest", self.includes_largest)
-        if self.label_weight < 1 and not self.includes_largest:
-            raise RequestError(
-                "training.options.label_weight below 1 distils from the largest, so it needs "
-                "includes_largest: true"
-            )
-        longest = len(chain_steps(self.subnetworks.space))
-        if self.num_members is not None and self.num_members > longest:
-            raise RequestError(
-                f"num_members={self.num_members}, but a chain in this space has at most {longest}"
-            )
-
-    @cached_property
-    def members(self) -> list[Architecture]:
-        """The chain, from the smallest sub-network to the largest."""
-        steps = chain_steps(self.subnetworks.space)
-        count = self.num_members or min(_DEFAULT_MEMBERS, len(steps))
-        positions = np.linspace(0, len(steps) - 1, count).round().astype(int)
-        return [steps[position] for position in positions]
-
-    def assign(self, rng: np.random.Generator) -> list[Assignment]:
-        """Random members, after the largest where that is always included."""
-        drawn = [self.members[i] for i in rng.integers(0, len(self.members), self.num_random)]
-        if not self.includes_largest:
-            return [Assignment(member, labels=1.0) for member in drawn]
-        largest = self.subnetworks.space.largest
-        others = [
-            Assignment(member, labels=self.label_weight, largest=1.0 - self.label_weight)
-            for member in drawn
-            if member != largest
-        ]
-        return [Assignment(largest, labels=1.0), *others]
-
-
-def chain_steps(space: SearchSpace) -> list[Architecture]:
-    """From the smallest architecture to the largest, one choice larger at a time.
-
-    Of the dimensions that are active, the one that has come the least far goes next, so that all
-    grow together.
-    """
-    ranked = {dimension.name: _largest_choices(dimension, None) for dimension in space}
-    position = dict.fromkeys(ranked, 0)
-    steps = [space.smallest]
-    while True:
-        (is_active,) = space.active(space.to_genome(steps[-1])[None])
-        unfinished = [
-            name
-            for name, active in zip(ranked, is_active, strict=True)
-            if active and position[name] < len(ranked[name]) - 1
-        ]
-        if not unfinished:
-            return steps
-        name = min(unfinished, key=lambda n: position[n] / (len(ranked[n]) - 1))
-        position[name] += 1
-        steps.append(space.canonical({n: ranked[n][i] for n, i in position.items()}))
-
-
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether it is a whole or a floating-point number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _check_share(name: str, value: object) -> None:
-    if not _is_number(value) or not 0 <= value <= 1:  # type: ignore[operator]
+def check_share(name: str, value: object) -> None:
+    """RequestError unless an option is a number from 0 to 1."""
+    if not is_number(value) or not 0 <= value <= 1:  # type: ignore[operator]
         raise RequestError(f"training.options.{name} is a number from 0 to 1, not {value!r}")
 
 
@@ -599,7 +517,7 @@ STRATEGIES: Registry[StrategyBuilder] = Registry(
         "single_path_largest": SinglePathLargest,
         "hat": HAT,
         "progressive_shrinking": ProgressiveShrinking,
-        "sorted": SortedChain,
+        "sorted": "nasbench.supernet.training.sorted:SortedChain",
     },
 )
 

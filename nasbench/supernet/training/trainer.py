@@ -1,5 +1,8 @@
 """The trainer: updates a supernet's weights on the sub-networks that a strategy chooses.
 
+A step changes what it trained and nothing else: an entry of a weight that no sub-network of the
+step used neither decays nor moves by the optimizer's memory of earlier steps.
+
 Everything random in an epoch follows from (seed, epoch) and everything random in a step from
 (seed, step), so the state to save is weights, optimizer and the number of steps: training that was
 killed and resumed ends with the weights of training that was not.
@@ -31,6 +34,7 @@ from nasbench.supernet.attention import ElasticAttention
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.layers import ElasticBatchNorm2d, ElasticDropout
 from nasbench.supernet.replicas import alone, num_replicas, replica, sum_over_replicas
+from nasbench.supernet.sharing import UsedSlices, recorded_slices
 from nasbench.supernet.threads import torch_threads
 from nasbench.supernet.training.checkpoint import (
     Checkpoint,
@@ -46,10 +50,12 @@ from nasbench.supernet.training.optimization import (
     learning_rate_share,
     optimizer_tensors,
     restore_optimizer,
+    untrained_kept,
 )
 from nasbench.supernet.training.strategies import (
     Assignment,
     Contest,
+    Exits,
     Phase,
     TrainingStrategy,
     build_strategy,
@@ -183,6 +189,8 @@ def check_training(
     try:
         with torch.inference_mode():
             rehearsal.eval()(*task.example_inputs(2))
+            if _has_exits(phases):
+                rehearsal.forward_exits(*task.example_inputs(2))
     except (RuntimeError, IndexError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise RequestError(
@@ -210,6 +218,13 @@ def _check_phases(phases: Sequence[Phase], config: TrainingConfig) -> None:
             f"training.distillation is set, but training strategy '{config.strategy}' with these "
             "options distils nothing; leave it away, or see training.options.label_weight"
         )
+
+
+def _has_exits(phases: Sequence[Phase]) -> bool:
+    """Whether a step trains all depths of a sub-network in one pass."""
+    rng = np.random.default_rng(0)
+    drawn = [assignment for phase in phases for assignment in phase.assign(rng)]
+    return any(isinstance(assignment.architecture, Exits) for assignment in drawn)
 
 
 @contextmanager
@@ -465,16 +480,17 @@ class _Training:
         trained: list[Architecture] = []
         losses: list[Tensor] = []
         is_first: list[bool] = []
-        for piece in pieces:
-            batch = self._on_device(piece)
-            if not assignments or self.redraws:
-                assignments = [self._settled(a, batch, num_targets) for a in phase.assign(rng)]
-            for position, (architecture, loss) in enumerate(
-                self._backward(assignments, batch, num_targets)
-            ):
-                trained.append(architecture)
-                losses.append(loss)
-                is_first.append(position == 0)
+        with recorded_slices() as used:
+            for piece in pieces:
+                batch = self._on_device(piece)
+                if not assignments or self.redraws:
+                    assignments = [self._settled(a, batch, num_targets) for a in phase.assign(rng)]
+                for position, (architecture, loss) in enumerate(
+                    self._backward(assignments, batch, num_targets)
+                ):
+                    trained.append(architecture)
+                    losses.append(loss)
+                    is_first.append(position == 0)
         self.has_largest = trained[0] == self.supernet.largest
         self.has_labels = assignments[0].labels > 0
         found = torch.stack(losses).double()
@@ -483,7 +499,7 @@ class _Training:
         for architecture, value in zip(trained, found.tolist(), strict=True):
             if not math.isfinite(value):
                 raise WorkError(self._not_finite(f"loss of {self._named(architecture)}"))
-        self._apply()
+        self._apply(used)
         return float(found[torch.tensor(is_first)].sum())
 
     def _on_device(self, batch: Batch) -> Batch:
@@ -532,10 +548,13 @@ class _Training:
         for assignment in assignments:
             architecture = assignment.architecture
             assert not isinstance(architecture, Contest)
+            if isinstance(architecture, Exits):
+                yield architecture.deepest, self._backward_exits(architecture, batch, num_targets)
+                continue
             self.supernet.activate(architecture)
             _set_dropout(self.supernet, is_active=assignment.is_regularized)
             logits, features = self._forward(self.supernet, batch)
-            if largest is None and architecture == self.supernet.largest:
+            if largest is None:
                 largest = logits.detach(), None if features is None else features.detach()
             on_labels = logits.new_zeros(())
             if assignment.labels:
@@ -555,8 +574,22 @@ class _Training:
             yield architecture, (on_labels if assignment.labels else loss).detach() / num_targets
         _set_dropout(self.supernet, is_active=True)
 
-    def _forward(self, supernet: Supernet[Any], batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Logits, and the last features where they are compared."""
+    def _backward_exits(self, exits: Exits, batch: Batch, num_targets: int) -> Tensor:
+        """Add the gradients of all depths of a sub-network; the loss of the deepest, per target."""
+        self.supernet.activate(exits.deepest)
+        with self._computing():
+            outputs = self.supernet.forward_exits(*batch.inputs)
+        loss = torch.zeros((), device=self.device)
+        for weight, logits in zip(exits.weights, outputs.values(), strict=True):
+            on_labels = summed_cross_entropy(logits, batch.targets, self.config.label_smoothing)
+            loss = loss + weight * on_labels
+            self.loss_of_guessing = math.log(logits.shape[-1])
+        self.scaler.scale(loss / num_targets).backward()
+        return on_labels.detach() / num_targets
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """In the configured precision, and normalizing with the other replicas or without them."""
         config = self.config
         is_mixed = config.precision != "float32"
         dtype = getattr(torch, config.precision)
@@ -564,7 +597,12 @@ class _Training:
             nullcontext() if config.sync_batch_norm else alone(),
             torch.autocast(self.device.type, dtype, enabled=is_mixed),
         ):
-            if not config.distillation.feature_weight:
+            yield
+
+    def _forward(self, supernet: Supernet[Any], batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the last features where they are compared."""
+        with self._computing():
+            if not self.config.distillation.feature_weight:
                 return supernet(*batch.inputs), None
             features: list[Tensor] = []
             tap = supernet.output_layer.register_forward_pre_hook(
@@ -574,8 +612,8 @@ class _Training:
             tap.remove()
             return logits, features[0]
 
-    def _apply(self) -> None:
-        """Clip the gradients and update the weights, and their average."""
+    def _apply(self, used: UsedSlices) -> None:
+        """Clip the gradients, update the weights that were used, and the average of all."""
         config = self.config
         parameters = list(self.supernet.parameters())
         self.scaler.unscale_(self.optimizer)
@@ -584,7 +622,8 @@ class _Training:
         norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip_norm or math.inf)
         if not self.scaler.is_enabled() and not torch.isfinite(norm):
             raise WorkError(self._not_finite("gradient"))
-        self.scaler.step(self.optimizer)  # leaves a step out where float16 overflowed
+        with untrained_kept(self.optimizer, used):
+            self.scaler.step(self.optimizer)  # leaves a step out where float16 overflowed
         self.scaler.update()
         if config.averaging_decay is not None:
             age = self.step - self.average_start  # what it starts with is soon forgotten

@@ -1,7 +1,6 @@
 """Training strategies: what each trains in a step, and in which phases."""
 
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from nasbench.supernet.training.strategies import (
     Assignment,
     CostTable,
     build_strategy,
-    chain_steps,
 )
 from nasbench.testing.strategies import StrategyContract, ToySubnetworks
 
@@ -191,23 +189,29 @@ class TestProgressiveShrinking:
 
 
 class TestSortedChain:
-    def test_a_chain_grows_by_one_choice_at_a_time(self):
-        steps = chain_steps(SPACE)
-        assert (steps[0], steps[-1]) == (SPACE.smallest, SPACE.largest)
-        for smaller, larger in pairwise(steps):
-            genomes = SPACE.to_genome(smaller), SPACE.to_genome(larger)
-            assert (genomes[1] - genomes[0]).min() == 0
-            assert (genomes[1] - genomes[0]).sum() == 1
-        assert len(steps) == 1 + sum(len(dimension.choices) - 1 for dimension in SPACE)
-
-    def test_members_are_those_of_the_chain(self):
+    def test_draws_the_members_of_its_chain(self):
         strategy = build("sorted", num_members=4)
-        assert strategy.members[0] == SPACE.smallest
-        assert strategy.members[-1] == SPACE.largest
+        assert (strategy.chain[0], strategy.chain[-1]) == (SPACE.smallest, SPACE.largest)
         rng = np.random.default_rng(0)
         drawn = {strategy.assign(rng)[0].architecture for _ in range(100)}
-        assert drawn == set(strategy.members)
+        assert drawn == set(strategy.chain)
         assert strategy.redraws
+
+    def test_the_chain_can_be_given(self):
+        members = [SPACE.smallest, {**SPACE.smallest, "block1.kernel_size": 5}, SPACE.largest]
+        strategy = build("sorted", members=members)
+        assert list(strategy.chain) == [SPACE.canonical(member) for member in members]
+
+    def test_the_chain_can_grow_in_some_dimensions(self):
+        strategy = build("sorted", dimensions=("depth",))
+        assert {member["stage.depth"] for member in strategy.chain} == {1, 2, 3}
+        assert {member["block1.width"] for member in strategy.chain} == {32}
+
+    def test_weights_say_how_often_a_member_is_drawn(self):
+        strategy = build("sorted", num_members=4, member_weights=[0, 1, 0, 3], num_random=2000)
+        drawn = Counter(a.architecture for a in strategy.assign(np.random.default_rng(0)))
+        assert drawn.keys() == {strategy.chain[1], strategy.chain[3]}
+        assert drawn[strategy.chain[3]] == pytest.approx(1500, abs=100)
 
     def test_the_largest_can_always_be_there(self):
         options = {"num_members": 4, "includes_largest": True, "label_weight": 0.5}
@@ -222,9 +226,19 @@ class TestSortedChain:
         ("options", "said"),
         [
             ({"num_members": 1}, "num_members is a whole number from 2"),
-            ({"num_members": 99}, "a chain in this space has at most 9"),
+            ({"num_members": 99}, "a chain in this space has at most 8"),
             ({"num_members": 4, "label_weight": 0.5}, "distils from the largest"),
             ({"includes_largest": "no"}, "includes_largest is true or false"),
+            ({"dimensions": ("dept",)}, "unknown elastic dimension 'dept'; did you mean 'depth'"),
+            ({"dimensions": "depth"}, r"a list of names; write \[depth\]"),
+            ({"num_members": 3, "members": [SPACE.largest]}, "members is the whole chain"),
+            ({"members": [SPACE.largest, SPACE.smallest]}, "members 0 and 1 are no chain"),
+            ({"num_members": 4, "member_weights": [1, 1]}, "has 2 numbers, but the chain has 4"),
+            ({"num_members": 2, "member_weights": [0, 0]}, "are all 0"),
+            ({"exits": True}, "needs the elastic dimension 'depth'"),
+            ({"exits": True, "num_members": 2}, "exits trains all depths of the largest"),
+            ({"exits": "no"}, "exits is true or false"),
+            ({"num_members": 2, "member_weights": [1, -1]}, "numbers from 0 up, not -1"),
         ],
     )
     def test_bad_options_are_refused(self, options, said):
