@@ -37,7 +37,7 @@ class Metronome(Engine):
     name = "metronome"
     packages = ()
 
-    def __init__(self, tempo=lambda n: n, control_tempo=lambda n: 2.0):
+    def __init__(self, tempo=lambda n: n, control_tempo=lambda _: 2.0):
         self.tempos = {"artifact": tempo, "control": control_tempo}
         self.num_calls, self.now_ns, self.order = {"artifact": 0, "control": 0}, 0, ""
 
@@ -110,7 +110,7 @@ class TestProtocol:
         found = engine.measure(num_warmup=0, has_control=True)
         assert found.relative_to_control == pytest.approx(3)
         assert found.drift == pytest.approx(1.8 / 2.005, abs=0.01)
-        steady = Metronome(lambda n: 3.0).measure(has_control=True)
+        steady = Metronome(lambda _: 3.0).measure(has_control=True)
         assert (steady.relative_to_control, steady.drift) == (1.5, 0)
 
     def test_the_number_of_threads_is_set_back(self):
@@ -287,7 +287,7 @@ class TestEnergy:
             def joules(self):
                 return engine.now_ns / 1e9 * 5  # 5 W
 
-        engine = Metronome(lambda n: 2.0)
+        engine = Metronome(lambda _: 2.0)
         found = measure_energy(
             engine,
             "artifact",

@@ -7,6 +7,7 @@
       study.db      the trials
       pareto.csv  pareto.png
       export/ARCHITECTURE_ID/
+      devices/NAME/ what is known of a device: samples, look-up table, predictor
 
 Reading a run imports torch only to extract a network.
 """
@@ -111,6 +112,14 @@ class Run:
             yield
         finally:
             os.close(descriptor)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """The folder, made where there is none, for this process alone during the block."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.exclusive():
+            self.create()
+            yield
 
     @property
     def record(self) -> dict[str, Any]:

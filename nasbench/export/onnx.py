@@ -88,7 +88,6 @@ def to_onnx_fast(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> bytes
 @cache
 def _teach_antialiasing() -> None:
     """Let the TorchScript-based exporter write what resizes images, as the dynamo exporter does."""
-
     from torch.onnx import symbolic_helper
 
     def resize(graph: Any, x: Any, size: Any, _align_corners: Any, *_scales: Any) -> Any:
@@ -96,7 +95,9 @@ def _teach_antialiasing() -> None:
         batch_and_channels = symbolic_helper._slice_helper(
             graph, graph.op("Shape", x), axes=[0], starts=[0], ends=[2]
         )
-        shape = graph.op("Concat", batch_and_channels, graph.op("Constant", value_t=sizes), axis_i=0)
+        shape = graph.op(
+            "Concat", batch_and_channels, graph.op("Constant", value_t=sizes), axis_i=0
+        )
         none = graph.op("Constant", value_t=torch.tensor([], dtype=torch.float32))
         return graph.op(
             "Resize",

@@ -47,13 +47,26 @@ class Engine(ABC):
         It may set the process's number of torch threads; whoever measures sets it back.
         """
 
-    def read(self, path: Path, batch_size: int, sequence_length: int | None) -> Any:
+    def read(
+        self,
+        path: Path,
+        batch_size: int,  # noqa: ARG002 - most engines read no files
+        sequence_length: int | None,  # noqa: ARG002
+    ) -> Any:
         """The artifact of an exported file of the engine's suffix, with inputs of that size.
 
         Raises:
             RequestError: if the file is damaged, or leaves a size open that is not given.
         """
         raise RequestError(f"engine '{self.name}' runs no exported files as they are: '{path}'")
+
+    def file_bytes(self, artifact: Any) -> bytes:  # noqa: ARG002 - most artifacts are no file
+        """The artifact as a file of the engine's suffix, which `read` reads.
+
+        Raises:
+            RequestError: if the engine runs no files.
+        """
+        raise RequestError(f"engine '{self.name}' runs no files that could be carried to a device")
 
     def elapsed_ns(self, forward: Forward, clock_ns: Callable[[], int]) -> float:
         """Time one forward pass, from before it starts until its result is there."""

@@ -72,6 +72,10 @@ class ExecuTorchEngine(Engine):
             for shape, dtype in shapes
         )
 
+    def file_bytes(self, artifact: Artifact) -> bytes:
+        """The file."""
+        return artifact[0]
+
     def load(self, artifact: Artifact, num_threads: int) -> Forward:
         """Load the program; sets the number of threads of XNNPACK's pool."""
         program, inputs = artifact

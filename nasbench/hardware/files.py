@@ -1,7 +1,7 @@
 """Exported files as something that an engine can time.
 
-    open_exported(Path("export/ID"))          what `nasbench export` wrote: it knows its architecture
-    open_exported(Path("anything.onnx"))      .pt2 and .pte, too, from wherever they come
+    open_exported(Path("export/ID"))        what `nasbench export` wrote knows its architecture
+    open_exported(Path("anything.onnx"))    .pt2 and .pte, too, from wherever they come
 
 A file may come from a stranger, so nothing in it is ever unpickled.
 """

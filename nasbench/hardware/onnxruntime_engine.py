@@ -72,6 +72,10 @@ class OnnxRuntimeEngine(Engine):
             inputs.append(values.astype(dtype))
         return path.read_bytes(), inputs
 
+    def file_bytes(self, artifact: Artifact) -> bytes:
+        """The file."""
+        return artifact[0]
+
     def load(self, artifact: Artifact, num_threads: int) -> Forward:
         """Open a session that keeps its threads from spinning between runs."""
         model, arrays = artifact

@@ -5,8 +5,8 @@ its turn before each round, so that a machine that becomes slower shows in the c
 the ratio of the two is what is left of a latency when the machine's mood is taken out.
 
 The interval of the median comes from the medians of the rounds, not from the single passes: what
-disturbs a pass (an interrupt, a neighbor, a change of frequency) disturbs those beside it, so passes
-are no independent samples, and an interval that takes them for that is far too narrow.
+disturbs a pass (an interrupt, a neighbor, a change of frequency) disturbs those beside it, so
+passes are no independent samples, and an interval that takes them for that is far too narrow.
 """
 
 import functools
@@ -109,7 +109,7 @@ class LatencyMeasurement:
 
     @property
     def median_ms(self) -> float:
-        """Of the rounds' medians: as good as that of all passes, and what `interval_ms` is about."""
+        """Of the rounds' medians, which is what `interval_ms` is about."""
         return float(np.median(_medians(self.rounds_ms)))
 
     @property
@@ -199,6 +199,11 @@ class LatencyMeasurement:
             "relative_to_control": self.relative_to_control,
             "drift": self.drift,
         }
+
+    def to_provenance(self) -> dict[str, Any]:
+        """What a trial keeps: the conditions, and under "latency" everything that was found."""
+        passes = [list(each) for each in self.rounds_ms]
+        return {**self.conditions(), "latency": {**self.summary(), "rounds_ms": passes}}
 
     def to_json(self) -> dict[str, Any]:
         """Summary, conditions and single passes; `from_json` reads it back."""

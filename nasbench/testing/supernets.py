@@ -188,16 +188,14 @@ class SupernetContract:
         try:
             supernet.blocks_of(supernet.largest)
         except RequestError as error:
-            assert "names no blocks" in str(error)  # noqa: PT017 - what a family without says
+            assert "names no blocks" in str(error)
             with pytest.raises(RequestError, match="names no blocks"):
                 supernet.distinct_blocks()
             pytest.skip(str(error))
         return supernet
 
     @torch.inference_mode()
-    def test_blocks_one_after_another_compute_the_network(
-        self, with_blocks: Supernet[Any]
-    ) -> None:
+    def test_blocks_one_after_another_compute_the_network(self, with_blocks: Supernet[Any]) -> None:
         space = with_blocks.space
         for architecture in (space.smallest, space.largest, *random_architectures(space, 3)):
             inputs = with_blocks.example_inputs(3)
