@@ -39,7 +39,7 @@ from nasbench.space import Architecture
 
 CONFIG = Path(__file__).with_name("fashion_mnist.yaml")
 DEVICE = "here"
-NUM_NETWORKS = 200  # drawn at random; every seed learns from some and is judged by the others
+NUM_NETWORKS = 120  # drawn at random; every seed learns from some and is judged by the others
 NUM_LINE = 10  # networks that a table's line is fitted to
 SEEDS = range(10)
 NUM_REPEATED, NUM_REPETITIONS = 8, 12

@@ -36,7 +36,7 @@ from nasbench.predictors import PREDICTORS
 from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
 
-_NUM_CANDIDATES = 4000
+_MIN_CANDIDATES = 1000
 _OVERHEAD = "nothing"
 NUM_TESTED = 20
 
@@ -81,7 +81,7 @@ class _Meter:
         self, key: str, module: nn.Module, inputs: tuple[Tensor, ...]
     ) -> LatencyMeasurement:
         protocol = self._request.protocol
-        found = self._log.find(key, self._request.engine, protocol)
+        found = self._log.find(key, self._engine.name, protocol)
         if found is None:
             found = self._measure(self._engine.compile(module.requires_grad_(False), inputs))
             self._log.add(key, found)
@@ -359,7 +359,8 @@ def choose_networks(
             f"{num_fitted} and {num_tested}"
         )
     rng = np.random.default_rng(seed)
-    genomes = np.unique(space.sample_choices(_NUM_CANDIDATES, rng), axis=0)
+    num_candidates = max(_MIN_CANDIDATES, 4 * (num_fitted + num_tested))
+    genomes = np.unique(space.sample_choices(num_candidates, rng), axis=0)
     candidates = list(dict.fromkeys([space.smallest, space.largest, *space.from_genomes(genomes)]))
     if len(candidates) < num_fitted + num_tested:
         raise RequestError(
