@@ -1,4 +1,4 @@
-"""An engine whose latencies are a formula, so that what is found out about a device can be exact."""
+"""An engine whose latencies are a formula, so that what is found out of a device can be exact."""
 
 from nasbench.cost import count_parameters
 from nasbench.hardware import Engine

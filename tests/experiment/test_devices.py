@@ -275,17 +275,17 @@ class TestSearch:
 
     def test_without_a_file_it_is_refused(self, tmp_path):
         run = Run(tmp_path / "b", load_config(TINY, self.SETTINGS))
-        with pytest.raises(RequestError, match="name the file in latency.predictor"):
+        with pytest.raises(RequestError, match=r"name the file in latency\.predictor"):
             check(run)
 
     def test_a_missing_file_is_refused(self, tmp_path):
         settings = [*self.SETTINGS, "latency.predictor=none.json"]
-        with pytest.raises(RequestError, match="there is no file 'none.json'"):
+        with pytest.raises(RequestError, match=r"there is no file 'none\.json'"):
             check(Run(tmp_path / "b", load_config(TINY, settings)))
 
     def test_a_target_device_needs_ray(self, tmp_path):
         run = Run(tmp_path / "b", load_config(TINY, ["latency.device=pi5"]))
-        with pytest.raises(RequestError, match="resources.workers=0 does without"):
+        with pytest.raises(RequestError, match=r"resources\.workers=0 does without"):
             check(run)
 
     def test_images_have_no_sequence_length(self, tmp_path):
