@@ -140,7 +140,7 @@ def print_models(request: DeviceRequest, networks: PredictorFile, table: LookupF
     """Each model learned from some of the random networks, judged by the others."""
     supernet = request.supernet()
     space = supernet.space
-    everything = networks.tested_on
+    everything = [each for each in networks.tested_on if each not in table.fitted_to]
     genomes = space.to_genomes([Architecture(each.architecture) for each in everything])
     values = np.array([each.latency_ms for each in everything])
     counted = Counted(space, supernet.count)
