@@ -92,15 +92,17 @@ class TestDevice:
         assert "latency predicted from 10 networks" in out
         assert "latency.predictor=run/devices/a/lookup_table.json" in out
         arguments = ("--samples", 6, "--test", 4, *FEW)
-        code, out, err = nasbench("device", "fit", "run", "--device", "a", *arguments)
+        code, out, err = nasbench("device", "fit", TINY, *resnet, "--device", "a", *arguments)
         assert code == 0, err
         assert "4 others" in out
         arguments = ("--samples", 4, "--test", 4, "--repeats", 6, "--engine", SLOW)
-        code, _, err = nasbench("device", "fit", "run", "--device", "b", "--from", "a", *arguments)
+        arguments += ("--device", "b", "--from", "a")
+        code, _, err = nasbench("device", "fit", TINY, *resnet, *arguments)
         assert code == 0, err
         content = json.loads((tmp_path / "run/devices/b/predictor.json").read_text())
         assert content["predictor_name"] == "transfer"
         assert content["prior"]["device"] == "a"
+        assert [each.name for each in (tmp_path / "run").iterdir()] == ["devices"]
 
     @pytest.mark.parametrize(
         ("arguments", "sentence"),

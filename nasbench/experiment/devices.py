@@ -1,11 +1,13 @@
 """Getting to know a device: tables of blocks, predictors of whole networks, on this machine or any.
 
-Latency does not depend on what weights are, so a run need not be trained; networks have fresh ones.
+Latency does not depend on what weights are, so a run need not be trained, nor even begun: networks
+have fresh ones, and what is found out does not decide what the run's folder is for.
 """
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +129,7 @@ def build_lookup_table(
     blocks = supernet.distinct_blocks()
     fitted, tested = choose_networks(supernet, num_fitted, num_tested, request.run.config.seed)
     batch_size = request.protocol.batch_size
-    with _clock_of(request) as measure, request.run.opened():
+    with _clock_of(request) as measure, _alone(request.run):
         meter = _Meter(request, engine, measure, progress)
         progress.start("measure", 1 + len(blocks) + len(fitted) + len(tested), 0)
         nothing = nn.ReLU(), (torch.zeros(batch_size, 8),)
@@ -180,7 +182,7 @@ def fit_device(
     found_prior = _read_prior(prior, supernet)
     name = _predictor_name(predictor, found_prior)
     fitted, tested = choose_networks(supernet, num_samples, num_tested, request.run.config.seed)
-    with _clock_of(request) as measure, request.run.opened():
+    with _clock_of(request) as measure, _alone(request.run):
         meter = _Meter(request, engine, measure, progress)
         progress.start("measure", len(fitted) + len(tested), 0)
         found = meter.networks(supernet, [*fitted, *tested])
@@ -260,7 +262,7 @@ def import_networks(
     common_conditions(device, by_id)
     first = next(iter(by_id.values()))
     request = DeviceRequest(run, device, first.engine, first.protocol)
-    with run.opened():
+    with _alone(run):
         log = MeasurementLog(request.folder / "samples.jsonl")
         for key, measurement in by_id.items():
             if log.find(key, first.engine, first.protocol) != measurement:
@@ -399,6 +401,14 @@ def _clock_of(request: DeviceRequest) -> Any:
         device=request.device,
         resources=request.run.config.resources,
     )
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """The run's folder, made where there is none, for this process alone during the block."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with run.exclusive():
+        yield
 
 
 def _written(request: DeviceRequest, name: str, file: DeviceFile) -> Path:

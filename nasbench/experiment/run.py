@@ -69,7 +69,8 @@ class Run:
                     f"{', '.join(different)}); choose another folder with --out"
                 )
         elif self.folder.is_dir() and any(
-            not path.name.endswith(".partial") for path in self.folder.iterdir()
+            not path.name.endswith(".partial") and path.name != "devices"
+            for path in self.folder.iterdir()
         ):
             raise RequestError(f"'{self.folder}' holds something that is no run; choose another")
         if any(sign in str(self.folder) for sign in "?#%"):
@@ -112,14 +113,6 @@ class Run:
             yield
         finally:
             os.close(descriptor)
-
-    @contextmanager
-    def opened(self) -> Iterator[None]:
-        """The folder, made where there is none, for this process alone during the block."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.exclusive():
-            self.create()
-            yield
 
     @property
     def record(self) -> dict[str, Any]:

@@ -238,7 +238,9 @@ def execute(run: Run, stages: Iterable[str] = STAGES, progress: Progress = SILEN
     stages = tuple(stages)
     if "train" not in stages and not run.is_done("train"):
         raise RequestError(f"the supernet of '{run.folder}' is not trained; run: nasbench train")
-    with run.opened():
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with run.exclusive():
+        run.create()
         for stage in stages:
             if run.is_done(stage):
                 continue

@@ -7,6 +7,7 @@ a network into an artifact, anywhere; then the artifact is loaded and timed wher
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -88,9 +89,13 @@ class Engine(ABC):
 
     def versions(self) -> dict[str, str]:
         """Versions of the engine's packages."""
-        return {package: version(package) for package in self.packages}
+        return {package: _version(package) for package in self.packages}
 
 
+_version = cache(version)  # these two are read from files, and asked for once per measurement
+
+
+@cache
 def cpu_name() -> str:
     """The processor's model name as the operating system tells it."""
     cpuinfo = Path("/proc/cpuinfo")

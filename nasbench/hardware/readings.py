@@ -179,7 +179,7 @@ def measure_energy(
     try:
         counter = make_counter(engine)
     except ImportError:
-        return Reading(None, "the package nvidia-ml-py is not installed")
+        return Reading(None, "it takes the package nvidia-ml-py: pip install 'nasbench[energy]'")
     except OSError as error:
         return Reading(None, _why(error))
     with torch_threads(None):

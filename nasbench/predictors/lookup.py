@@ -122,4 +122,4 @@ class LookupPredictor(Predictor):
         )
 
     def _held_out_means(self) -> Floats:
-        return self._held_out
+        return np.asarray(self._held_out)

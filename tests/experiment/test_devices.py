@@ -262,7 +262,9 @@ class TestSearch:
     @pytest.mark.slow
     def test_what_a_file_predicts_can_be_an_objective(self, request_for, tmp_path):
         path = build_lookup_table(request_for(), num_fitted=4, num_tested=0)
-        run = Run(tmp_path / "b", load_config(TINY, [*self.SETTINGS, f"latency.predictor={path}"]))
+        run = Run(
+            tmp_path / "run", load_config(TINY, [*self.SETTINGS, f"latency.predictor={path}"])
+        )
         check(run)
         execute(run)
         (trial, *_) = run.trials
