@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -24,6 +24,9 @@ from pydantic import (
 )
 
 from nasbench.errors import RequestError, closest
+
+DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+"""A part of resource names and of paths."""
 
 
 class Section(BaseModel):
@@ -154,10 +157,23 @@ class LatencyConfig(Section):
     """The measurement protocol; see `nasbench.hardware.protocol`."""
 
     engine: str = "onnxruntime"
+    device: DeviceName | None = None
+    """A target device: the Ray node that was started with --resources '{"device:NAME": 1}'; None
+    measures on any node that offers a latency slot, or in the calling process."""
     num_threads: PositiveInt = 1
     batch_size: PositiveInt = 1
+    sequence_length: PositiveInt | None = None
+    """Tokens of each sample, for networks that read tokens; None takes those of the task."""
     num_warmup: NonNegativeInt = 20
     num_repeats: PositiveInt = 200
+    """Timed forward passes, at most."""
+    precision: float | None = Field(default=None, gt=0, lt=1)
+    """Stop earlier where the median is known to within this share of it; None never does."""
+    has_control: bool = False
+    """Time a network that never changes beside each one, which shows when the machine does."""
+    predictor: Path | None = None
+    """A file of `nasbench lut build` or `nasbench device fit`, which says what the metric
+    `predicted_latency_ms` is."""
 
 
 class SearchConfig(Section):
@@ -241,7 +257,7 @@ class RunConfig(Section):
     def identity(self) -> dict[str, Any]:
         """The settings that decide what a run finds; two runs that differ here are different."""
         found = self.model_dump(mode="json", exclude={"name", "resources", "export", "nest"})
-        del found["task"]["data_dir"]
+        del found["task"]["data_dir"], found["latency"]["predictor"]  # places of files
         found["training"] = self.training.identity()
         del found["search"]["num_trials"]  # raising it carries the search on
         return found

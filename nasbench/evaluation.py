@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nasbench.config import EvaluationConfig
 from nasbench.hardware import ENGINES
+from nasbench.hardware.files import with_sequence_length
 from nasbench.space import Architecture
 from nasbench.supernet import build_supernet
 from nasbench.supernet.base import Supernet
@@ -46,6 +47,7 @@ class Evaluator:
         config: how much data, in which batches.
         engine: name of the inference engine to compile for; None where no latency is asked for.
         latency_batch_size: samples per forward pass of the compiled network.
+        latency_sequence_length: tokens of each of them; None takes those of the task.
 
     Attributes:
         statistics: the normalization statistics of the sub-network that was extracted last.
@@ -59,13 +61,16 @@ class Evaluator:
         *,
         engine: str | None = None,
         latency_batch_size: int = 1,
+        latency_sequence_length: int | None = None,
     ) -> None:
         self.supernet = supernet
         self.task = task
         self._config = config
         self._calibration = task.calibration_batches(config.calibration_samples, config.batch_size)
         self._engine = ENGINES[engine]() if engine else None
-        self._example_inputs = task.example_inputs(latency_batch_size)
+        self._example_inputs = with_sequence_length(
+            task.example_inputs(latency_batch_size), latency_sequence_length
+        )
         self.statistics: Mapping[str, Tensor] = {}
 
     def extract(self, architecture: Architecture) -> nn.Module:
@@ -104,6 +109,7 @@ class EvaluatorRecipe:
     config: EvaluationConfig
     engine: str | None = None
     latency_batch_size: int = 1
+    latency_sequence_length: int | None = None
     num_threads: int = 1
 
     def build(self) -> Evaluator:
@@ -125,4 +131,5 @@ class EvaluatorRecipe:
             self.config,
             engine=self.engine,
             latency_batch_size=self.latency_batch_size,
+            latency_sequence_length=self.latency_sequence_length,
         )

@@ -46,6 +46,11 @@ class Trial:
         object.__setattr__(self, "measurements", MappingProxyType(dict(self.measurements)))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The provenance without what differs from trial to trial: the passes that were timed."""
+        return {name: value for name, value in self.provenance.items() if name != "latency"}
+
     def __reduce__(self) -> tuple[Any, ...]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in ("measurements", "provenance"):  # a mapping proxy does not pickle

@@ -45,6 +45,7 @@ DOORS = {  # heavy package -> the files and folders that may import it
     "onnxscript": ("export/", "hardware/"),
     "onnxruntime": ("export/", "hardware/"),
     "executorch": ("export/", "hardware/"),
+    "pynvml": ("hardware/",),
     "tokenizers": ("tasks/text.py",),
     "sacrebleu": ("tasks/multi30k.py",),
     "PIL": ("tasks/image_folder.py",),

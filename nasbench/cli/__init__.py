@@ -4,17 +4,25 @@
 by Ctrl-C; the same command carries on. What is heavy is imported by the command that needs it.
 """
 
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nasbench.cli.devices import device, lut, measure_command
+from nasbench.cli.options import (
+    Address,
+    ConfigOrRun,
+    Out,
+    Settings,
+    StoppedError,
+    load,
+    open_run,
+    stoppable,
+)
 from nasbench.cli.tables import print_catalogue, print_outcome, print_presets, print_profile
-from nasbench.config import RunConfig, load_config
 from nasbench.errors import NasbenchError, RequestError
 from nasbench.experiment.run import STAGES, Run, load_run
 
@@ -25,15 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigOrRun = Annotated[Path, typer.Argument(help="A YAML file, or the folder of a run.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a setting of the YAML: search.num_trials=500"),
-]
-Out = Annotated[Path | None, typer.Option(help="The run's folder [default: runs/NAME].")]
-Address = Annotated[
-    str | None, typer.Option(help="A Ray cluster to use; the default starts Ray here.")
-]
+app.command("measure")(measure_command)
+app.add_typer(lut, name="lut", no_args_is_help=True)
+app.add_typer(device, name="device", no_args_is_help=True)
 
 
 @app.command("run")
@@ -41,14 +43,14 @@ def run_command(
     config: ConfigOrRun, settings: Settings = None, out: Out = None, address: Address = None
 ) -> None:
     """Train, search, report and export; again = carry on where it stopped."""
-    _do(_open(config, settings, out, address), STAGES)
+    _do(open_run(config, settings, out, address), STAGES)
 
 
 def _stage_command(stage: str, does: str) -> None:
     def command(
         run: ConfigOrRun, settings: Settings = None, out: Out = None, address: Address = None
     ) -> None:
-        _do(_open(run, settings, out, address), (stage,))
+        _do(open_run(run, settings, out, address), (stage,))
 
     command.__doc__ = does
     app.command(stage)(command)
@@ -83,14 +85,16 @@ def export_command(
     if where and pick:
         raise RequestError("give --where or --pick, not both")
     if nested:
-        opened = _open(run, settings, out, None)
+        opened = open_run(run, settings, out, None)
         opened.check_folder()
-        with _stoppable(), opened.exclusive(), shown_progress() as progress:
+        with stoppable(), opened.exclusive(), shown_progress() as progress:
             export_member(opened, progress, where=where, pick=pick or "")
         return
-    opened = _open(run, [*(settings or []), *([f"export.pick={pick}"] if pick else [])], out, None)
+    opened = open_run(
+        run, [*(settings or []), *([f"export.pick={pick}"] if pick else [])], out, None
+    )
     opened.check_folder()
-    with _stoppable(), opened.exclusive(), shown_progress() as progress:
+    with stoppable(), opened.exclusive(), shown_progress() as progress:
         export(opened, progress, where=where)
 
 
@@ -153,7 +157,7 @@ def profile_command(
     if config in SUPERNETS:
         print_presets(profile_family(config))
     else:
-        print_profile(profile_run(_load(Path(config), settings or [])))
+        print_profile(profile_run(load(Path(config), settings or [])))
 
 
 @app.command("predictors")
@@ -195,26 +199,13 @@ def predictors_command(
         print_predictors(reports, draw_parity(opened, reports))
 
 
-def _load(path: Path, settings: Sequence[str]) -> RunConfig:
-    return load_config(path / "config.yaml" if path.is_dir() else path, settings)
-
-
-def _open(path: Path, settings: list[str] | None, out: Path | None, address: str | None) -> Run:
-    """The run that the arguments name; nothing is written yet."""
-    if path.is_dir() and not (path / "config.yaml").is_file():
-        load_run(path)  # says that it is no run
-    overrides = [*(settings or []), *([f"resources.address={address}"] if address else [])]
-    config = _load(path, overrides)
-    return Run(out or (path if path.is_dir() else Path("runs") / config.name), config)
-
-
 def _do(run: Run, stages: Sequence[str]) -> None:
     """Check the request, do what is not done, and say what came of it."""
     run.check_folder()
     if all(run.is_done(stage) for stage in stages):
         typer.echo(f"'{run.folder}' is finished ({', '.join(stages)}); nothing to do.")
     else:
-        with _stoppable():
+        with stoppable():
             from nasbench.cli.progress import shown_progress
             from nasbench.experiment.checks import check
             from nasbench.experiment.stages import execute
@@ -224,20 +215,6 @@ def _do(run: Run, stages: Sequence[str]) -> None:
                 execute(run, stages, progress)
     if run.is_finished:
         print_outcome(run)
-
-
-class StoppedError(NasbenchError):
-    """Somebody pressed Ctrl-C."""
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C ends the block cleanly; what carries on is the same command."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        command = shlex.join(["nasbench", *sys.argv[1:]])
-        raise StoppedError(f"stopped; what is finished is kept. Carry on with: {command}") from None
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 import csv
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,8 @@ from nasbench.errors import unknown_name
 from nasbench.experiment.run import Run
 
 if TYPE_CHECKING:
+    from nasbench.experiment.device_files import DeviceFile
+    from nasbench.experiment.measuring import MeasuredModel
     from nasbench.experiment.prediction import PredictorReport
     from nasbench.experiment.profile import Profile
     from nasbench.supernet.nested import NestedModel
@@ -217,6 +219,80 @@ def predictors_json(reports: Sequence["PredictorReport"]) -> str:
         ],
         indent=2,
     )
+
+
+def print_measured(measured: Sequence["MeasuredModel"]) -> None:
+    """One row per network, and the conditions that all share."""
+    table = Table(title="Latency of one forward pass")
+    headings = ["median [ms]", "95 % interval", "p10", "p90", "memory [MB]", "energy [mJ]"]
+    for heading in ("network", *headings, "stopped by", "control's drift"):
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for each in measured:
+        latency, interval = each.latency, each.latency.interval_ms
+        memory, energy = each.peak_memory.value, each.energy.value
+        table.add_row(
+            each.model,
+            f"{latency.median_ms:.4g}",
+            f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "-",
+            f"{latency.p10_ms:.4g}",
+            f"{latency.p90_ms:.4g}",
+            "-" if memory is None else f"{memory / 1e6:.3g}",
+            "-" if energy is None else f"{energy:.3g}",
+            f"{latency.stopped_by} ({latency.num_repeats} passes)",
+            "-" if latency.drift is None else f"{100 * latency.drift:.1f} %",
+        )
+    console = _console()
+    console.print(table)
+    reasons = {f"memory: {each.peak_memory.reason}" for each in measured if each.peak_memory.reason}
+    reasons |= {f"energy: {each.energy.reason}" for each in measured if each.energy.reason}
+    conditions = dict.fromkeys(_conditions(each.latency.conditions()) for each in measured)
+    for line in (*conditions, *sorted(reasons)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _conditions(found: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
+    length = found["sequence_length"]
+    return (
+        f"on {found['device']}: engine {found['engine']} ({versions}), batch of "
+        f"{found['batch_size']}{f' x {length} tokens' if length else ''}, "
+        f"{found['num_threads']} thread(s)"
+    )
+
+
+def measured_json(measured: Sequence["MeasuredModel"]) -> str:
+    """A list with an object per network, which `nasbench device import` reads."""
+    return json.dumps([each.to_json() for each in measured])
+
+
+def print_device(path: Path, file: "DeviceFile") -> None:
+    """How good what is known of a device is, and how to use it."""
+    table = Table(title=f"{file.device}: latency predicted from {len(file.fitted_to)} networks")
+    for heading in ("tested on", "MAPE", "RMSE [ms]", "tau", "tau of MACs", "within 1 std"):
+        table.add_column(heading, justify="right")
+    if file.tested_on:
+        found = file.quality
+        table.add_row(
+            f"{len(file.tested_on)} others",
+            _number(found["mape"], "{:.2%}"),
+            _number(found["rmse_ms"], "{:.4g}"),
+            _number(found["tau"], "{:.3f}"),
+            _number(found["tau_of_macs"], "{:.3f}"),
+            _number(found["coverage"], "{:.0%}"),
+        )
+    console = _console()
+    console.print(table)
+    for line in (
+        _conditions(file.conditions),
+        f"written: {path}",
+        "to search with it: --set search.objectives=[top1_error,predicted_latency_ms] "
+        f"--set latency.predictor={shlex.quote(str(path))}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
 
 
 def print_catalogue(kind: str | None) -> None:

@@ -18,27 +18,15 @@ from typing import Any, Final
 import ray
 
 from nasbench.config import ResourcesConfig
-from nasbench.distributed.cluster import LATENCY_SLOT
+from nasbench.distributed.clock import Failure, LatencyWorker, check_device, latency_actor
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import Evaluator, EvaluatorRecipe
-from nasbench.hardware import ENGINES, LatencyMeasurement, LatencyProtocol, measure_latency
+from nasbench.hardware import LatencyMeasurement, LatencyProtocol
 from nasbench.space import Architecture
 from nasbench.supernet.threads import torch_threads
 from nasbench.trials import Trial
 
 _START_TIMEOUT_S = 120.0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a call did not give what was asked; sent instead of raised, so that it always arrives."""
-
-    reason: str
-
-    @classmethod
-    def of(cls, error: Exception) -> "Failure":
-        """The error's type and text in one line."""
-        return cls(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 class EvaluationWorker:
@@ -60,25 +48,6 @@ class EvaluationWorker:
         return found.measurements, found.artifact
 
 
-class LatencyWorker:
-    """Measures compiled networks on its machine."""
-
-    def __init__(self, engine: str, protocol: LatencyProtocol) -> None:
-        self._engine = ENGINES[engine]()
-        self._protocol = protocol
-
-    def node(self) -> str:
-        """The Ray node that this worker runs on."""
-        return ray.get_runtime_context().get_node_id()
-
-    def measure(self, artifact: Any) -> LatencyMeasurement | Failure:
-        """Latency under the protocol."""
-        try:
-            return measure_latency(self._engine, artifact, self._protocol)
-        except Exception as error:  # recorded with the trial; the search decides what it means
-            return Failure.of(error)
-
-
 def _finished(
     trial: Trial, measurements: Mapping[str, float], latency: LatencyMeasurement | None
 ) -> Trial:
@@ -87,7 +56,7 @@ def _finished(
     for name, value in found.items():
         if not math.isfinite(value):
             return trial.failed(f"its {name} is {value}")
-    return trial.completed(found, latency.conditions() if latency else {})
+    return trial.completed(found, latency.to_provenance() if latency else {})
 
 
 class LocalPool:
@@ -155,6 +124,9 @@ class _Actor:
                 f"a worker did not start within {_START_TIMEOUT_S:g} s; other work holds the "
                 "cluster's CPUs or its latency slot"
             ) from None
+        except ray.exceptions.RayActorError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise WorkError(f"a worker cannot start: {reason}") from None
 
     def kill(self) -> None:
         """End the actor."""
@@ -171,6 +143,7 @@ class RayPool:
         recipe: put into the object store once; every worker builds its evaluator from it.
         protocol: how latency is measured; None where it is not asked for.
         resources: how many workers, of which size, and how patient to be with them.
+        device: the target device that measures latency; None takes any node with a latency slot.
 
     Raises:
         RequestError: if the cluster does not offer these resources.
@@ -181,17 +154,21 @@ class RayPool:
         recipe: EvaluatorRecipe,
         protocol: LatencyProtocol | None,
         resources: ResourcesConfig,
+        device: str | None = None,
     ) -> None:
         self._resources = resources
-        measures = recipe.engine is not None and protocol is not None
-        self._check_cluster(measures)
+        self._check_cpus()
+        if recipe.engine is not None and protocol is not None:
+            check_device(device)
         stored = ray.put(recipe)
         evaluator = ray.remote(num_cpus=resources.cpus_per_worker)(EvaluationWorker)
         self._evaluators = [
             _Actor(lambda: evaluator.remote(stored)) for _ in range(resources.workers)
         ]
-        timer = ray.remote(num_cpus=0, resources={LATENCY_SLOT: 1})(LatencyWorker)
-        self._timer = _Actor(lambda: timer.remote(recipe.engine, protocol)) if measures else None
+        self._timer = None
+        if recipe.engine is not None and protocol is not None:
+            timer, engine = latency_actor(recipe.engine, device), recipe.engine
+            self._timer = _Actor(lambda: timer.remote(engine, protocol))
         for actor in self._actors():
             actor.wait()
 
@@ -210,19 +187,13 @@ class RayPool:
     def _actors(self) -> list[_Actor]:
         return [*self._evaluators, *([self._timer] if self._timer else [])]
 
-    def _check_cluster(self, measures: bool) -> None:
+    def _check_cpus(self) -> None:
         offered = ray.cluster_resources()
         workers, size = self._resources.workers, self._resources.cpus_per_worker
         if offered.get("CPU", 0) < workers * size:
             raise RequestError(
                 f"{workers} workers of {size} CPUs each need {workers * size} CPUs, but the "
                 f"cluster has {offered.get('CPU', 0):g}; lower resources.workers or add nodes"
-            )
-        if measures and offered.get(LATENCY_SLOT, 0) < 1:
-            raise RequestError(
-                f"no node of the cluster offers the resource '{LATENCY_SLOT}', which measuring "
-                "latency holds; start the node that measures with "
-                f"--resources='{{\"{LATENCY_SLOT}\": 1}}'"
             )
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Trial]:

@@ -8,6 +8,7 @@ from nasbench.distributed.cluster import check_address
 from nasbench.errors import RequestError
 from nasbench.experiment.parts import (
     LATENCY_METRICS,
+    PREDICTED_METRIC,
     build_algorithm,
     build_problem,
     build_supernet,
@@ -19,6 +20,7 @@ from nasbench.experiment.parts import (
 from nasbench.experiment.run import Run
 from nasbench.export import EXPORTERS
 from nasbench.hardware import ENGINES
+from nasbench.hardware.files import with_sequence_length
 from nasbench.search import ALGORITHMS
 from nasbench.supernet import SUPERNETS
 from nasbench.supernet.training.checkpoint import load_latest
@@ -56,6 +58,12 @@ def check(run: Run) -> None:
             f"latency.batch_size={config.latency.batch_size} exceeds the "
             f"{len(task.splits['train'])} training samples that it is taken from"
         )
+    if config.latency.device is not None and config.resources.workers == 0:
+        raise RequestError(
+            f"latency.device={config.latency.device} is a node of a Ray cluster, which "
+            "resources.workers=0 does without; set resources.workers to 1 or more"
+        )
+    with_sequence_length(task.example_inputs(1), config.latency.sequence_length)
     num_inputs = len(task.example_inputs(1))
     if config.export.targets and num_inputs != 1:
         raise RequestError(
@@ -77,5 +85,11 @@ def _check_metrics(run: Run, task: Task) -> None:
     """What is to be optimized must be something that an evaluation measures."""
     possible = (*task.metrics, "num_parameters", "num_macs", *LATENCY_METRICS)
     for name in [o.metric for o in run.objectives] + [c.metric for c in run.constraints]:
-        if name not in possible:
+        if name == PREDICTED_METRIC:
+            if run.config.latency.predictor is None:
+                raise RequestError(
+                    f"'{name}' is what a file says; name the file in latency.predictor, and make "
+                    "it with: nasbench lut build, or nasbench device fit"
+                )
+        elif name not in possible:
             raise RequestError(f"'{name}' is not measured; possible: {', '.join(possible)}")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from nasbench.config import RunConfig
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
+from nasbench.experiment.device_files import read_device_file
 from nasbench.experiment.run import Run
 from nasbench.hardware import LatencyProtocol
 from nasbench.objectives import METRICS, Constraint
@@ -85,11 +86,14 @@ def training_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task)
 
 def search_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -> str:
     """Of everything that a trial's measurements depend on."""
+    latency = config.latency.model_dump(mode="json")
+    if config.latency.predictor is not None:  # what it says, wherever it lies
+        latency["predictor"] = read_device_file(config.latency.predictor).model_dump(mode="json")
     return _digest(
         [
             training_fingerprint(config, supernet, task),
             config.evaluation.model_dump(mode="json"),
-            config.latency.model_dump(mode="json"),
+            latency,
         ]
     )
 
@@ -127,19 +131,36 @@ def build_recipe(
         config=config.evaluation,
         engine=config.latency.engine if with_latency else None,
         latency_batch_size=config.latency.batch_size,
+        latency_sequence_length=config.latency.sequence_length,
         num_threads=config.resources.cpus_per_worker,
     )
 
 
 def latency_protocol(config: RunConfig) -> LatencyProtocol:
     """The conditions under which the run measures latency."""
-    latency = config.latency
-    return LatencyProtocol(
-        batch_size=latency.batch_size,
-        num_threads=latency.num_threads,
-        num_warmup=latency.num_warmup,
-        num_repeats=latency.num_repeats,
-    )
+    elsewhere = {"engine", "device", "predictor"}
+    return LatencyProtocol(**config.latency.model_dump(exclude=elsewhere))
+
+
+PREDICTED_METRIC = "predicted_latency_ms"
+
+
+def latency_predictor(run: Run, supernet: Supernet[Any]) -> Callable[[Architecture], float] | None:
+    """What `predicted_latency_ms` is of an architecture; None where no file is given.
+
+    Raises:
+        RequestError: if the file is missing, damaged or about another supernet.
+    """
+    path = run.config.latency.predictor
+    if path is None:
+        return None
+    predictor = read_device_file(path).fitted(supernet)
+
+    def predicted_ms(architecture: Architecture) -> float:
+        genome = supernet.space.to_genome(architecture)
+        return float(predictor.predict(genome[None]).mean[0])
+
+    return predicted_ms
 
 
 def needs_latency(run: Run) -> bool:
@@ -160,12 +181,11 @@ def build_problem(
     def counted(metric: str) -> Any:
         return lambda architecture: float(supernet.count(architecture)[metric])
 
-    return SearchProblem(
-        supernet.space,
-        run.objectives,
-        constraints=constraints,
-        counted={name: counted(name) for name, metric in METRICS.items() if metric.is_counted},
-    )
+    counts = {name: counted(name) for name in supernet.count(supernet.smallest)}
+    predicted_ms = latency_predictor(run, supernet)
+    if predicted_ms is not None:
+        counts[PREDICTED_METRIC] = predicted_ms
+    return SearchProblem(supernet.space, run.objectives, constraints=constraints, counted=counts)
 
 
 def build_algorithm(run: Run, problem: SearchProblem) -> SearchAlgorithm:

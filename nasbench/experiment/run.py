@@ -8,6 +8,7 @@
       pareto.csv  pareto.png
       nest/         the bundle of nested sub-networks, with ladder.png beside it
       export/ARCHITECTURE_ID/
+      devices/NAME/ what is known of a device: samples, look-up table, predictor
 
 Reading a run imports torch only to extract a network.
 """
@@ -69,7 +70,8 @@ class Run:
                     f"{', '.join(different)}); choose another folder with --out"
                 )
         elif self.folder.is_dir() and any(
-            not path.name.endswith(".partial") for path in self.folder.iterdir()
+            not path.name.endswith(".partial") and path.name != "devices"
+            for path in self.folder.iterdir()
         ):
             raise RequestError(f"'{self.folder}' holds something that is no run; choose another")
         if any(sign in str(self.folder) for sign in "?#%"):

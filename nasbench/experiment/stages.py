@@ -1,7 +1,7 @@
 """The stages of a run: train, search, report, export. Each carries on where it was stopped."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,12 +15,14 @@ from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
 from nasbench.experiment.nesting import draw_ladder
 from nasbench.experiment.parts import (
+    PREDICTED_METRIC,
     build_algorithm,
     build_problem,
     build_recipe,
     build_supernet,
     build_task,
     counts_of,
+    latency_predictor,
     latency_protocol,
     load_trained,
     needs_latency,
@@ -33,6 +35,7 @@ from nasbench.experiment.run import STAGES, Run
 from nasbench.export.manifest import export_subnetwork
 from nasbench.objectives import Constraint
 from nasbench.search.loop import Evaluate, run_search
+from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.training.checkpoint import checkpoint_folder, latest_step
 from nasbench.supernet.training.trainer import StepReport
@@ -87,7 +90,9 @@ def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     """Measure sub-networks until the budget is spent; finished trials of before are kept."""
     supernet, task = load_trained(run)
     recipe = build_recipe(run, supernet, task, with_latency=needs_latency(run))
-    with _pool(run, recipe) as evaluate:
+    predicted_ms = latency_predictor(run, supernet)
+    with _pool(run, recipe) as measure:
+        evaluate = measure if predicted_ms is None else _with_prediction(measure, predicted_ms)
         constraints = _resolved_constraints(run, supernet, evaluate)
         run.begin_search(
             supernet.space, search_fingerprint(run.config, supernet, task), constraints
@@ -108,7 +113,7 @@ def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
             on_trial=lambda trial: progress.advance(_described(run, trial)),
         )
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    conditions = dict(completed[-1].provenance) if completed else {}
+    conditions = completed[-1].conditions if completed else {}
     return {"num_completed": len(completed), "num_failed": len(trials) - len(completed)} | (
         {"latency_conditions": conditions} if conditions else {}
     )
@@ -120,6 +125,19 @@ def _described(run: Run, trial: Trial) -> str:
     return ", ".join(f"{o.metric} {trial.measurements[o.metric]:.4g}" for o in run.objectives)
 
 
+def _with_prediction(measure: Evaluate, predicted_ms: Callable[[Architecture], float]) -> Evaluate:
+    """The same, and what a file predicts stands beside what was measured."""
+
+    def evaluate(trials: Sequence[Trial]) -> Iterator[Trial]:
+        for trial in measure(trials):
+            if trial.state is TrialState.COMPLETE:
+                found = {PREDICTED_METRIC: predicted_ms(trial.architecture)}
+                trial = trial.completed({**trial.measurements, **found}, trial.provenance)
+            yield trial
+
+    return evaluate
+
+
 @contextmanager
 def _pool(run: Run, recipe: EvaluatorRecipe) -> Iterator[Evaluate]:
     """Workers for the duration of the block."""
@@ -128,7 +146,8 @@ def _pool(run: Run, recipe: EvaluatorRecipe) -> Iterator[Evaluate]:
     if resources.workers == 0:
         yield LocalPool(recipe, protocol).evaluate
         return
-    with connected(resources), RayPool(recipe, protocol, resources) as pool:
+    device = run.config.latency.device
+    with connected(resources), RayPool(recipe, protocol, resources, device) as pool:
         yield pool.evaluate
 
 
@@ -196,7 +215,7 @@ def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[st
             "supernet": evaluator.supernet.settings,
             "task": run.config.task.name,
             "measurements": dict(trial.measurements),
-            "latency_conditions": dict(trial.provenance),
+            "latency_conditions": trial.conditions,
             "test": tested,
         },
     )

@@ -10,7 +10,9 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +72,7 @@ class OnnxExporter:
 
 def to_onnx_fast(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> bytes:
     """The file's bytes, for exactly these input shapes, from the TorchScript-based exporter."""
+    _teach_antialiasing()
     stream = io.BytesIO()
     with _quiet_exporter():
         torch.onnx.export(
@@ -80,6 +83,35 @@ def to_onnx_fast(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> bytes
             opset_version=OPSET,
         )
     return stream.getvalue()
+
+
+@cache
+def _teach_antialiasing() -> None:
+    """Let the TorchScript-based exporter write what resizes images, as the dynamo exporter does."""
+    from torch.onnx import symbolic_helper
+
+    def resize(graph: Any, x: Any, size: Any, _align_corners: Any, *_scales: Any) -> Any:
+        sizes = torch.tensor(symbolic_helper._maybe_get_const(size, "is"))
+        batch_and_channels = symbolic_helper._slice_helper(
+            graph, graph.op("Shape", x), axes=[0], starts=[0], ends=[2]
+        )
+        shape = graph.op(
+            "Concat", batch_and_channels, graph.op("Constant", value_t=sizes), axis_i=0
+        )
+        none = graph.op("Constant", value_t=torch.tensor([], dtype=torch.float32))
+        return graph.op(
+            "Resize",
+            x,
+            none,
+            none,
+            shape,
+            mode_s="linear",
+            antialias_i=1,
+            exclude_outside_i=1,
+            coordinate_transformation_mode_s="half_pixel",
+        )
+
+    torch.onnx.register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", resize, OPSET)
 
 
 @contextmanager

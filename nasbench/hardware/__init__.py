@@ -6,8 +6,9 @@ protocol.
 
 from collections.abc import Callable
 
+from nasbench.hardware.engine import Engine
 from nasbench.hardware.protocol import (
-    Engine,
+    CAREFUL,
     LatencyMeasurement,
     LatencyProtocol,
     measure_latency,
@@ -19,7 +20,17 @@ ENGINES: Registry[Callable[[], Engine]] = Registry(
     {
         "onnxruntime": "nasbench.hardware.onnxruntime_engine:OnnxRuntimeEngine",
         "eager": "nasbench.hardware.eager_engine:EagerEngine",
+        "torch_compile": "nasbench.hardware.torch_compile_engine:TorchCompileEngine",
+        "cuda": "nasbench.hardware.cuda_engine:CudaEngine",
+        "executorch": "nasbench.hardware.executorch_engine:ExecuTorchEngine",
     },
 )
 
-__all__ = ["ENGINES", "Engine", "LatencyMeasurement", "LatencyProtocol", "measure_latency"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "LatencyProtocol",
+    "CAREFUL",
+    "LatencyMeasurement",
+    "measure_latency",
+]

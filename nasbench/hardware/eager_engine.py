@@ -1,23 +1,24 @@
 """Engine `eager`: PyTorch without compilation, in this process."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
+
+from nasbench.hardware.engine import Engine, Forward, module_bytes
 
 Artifact = tuple[nn.Module, tuple[Tensor, ...]]
 
 
-class EagerEngine:
+class EagerEngine(Engine):
     """Runs the module as it is; the artifact is the module with its inputs."""
 
     name = "eager"
+    runs_programs = True
 
     def compile(self, module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Artifact:
         """Nothing to compile."""
         return module, example_inputs
 
-    def load(self, artifact: Artifact, num_threads: int) -> Callable[[], object]:
+    def load(self, artifact: Artifact, num_threads: int) -> Forward:
         """Sets the process's number of torch threads."""
         module, inputs = artifact
         torch.set_num_threads(num_threads)
@@ -27,3 +28,7 @@ class EagerEngine:
                 return module(*inputs)
 
         return forward
+
+    def resident_bytes(self, artifact: Artifact) -> int:
+        """The weights."""
+        return module_bytes(artifact[0])

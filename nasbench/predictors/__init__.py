@@ -23,6 +23,7 @@ PREDICTORS: Registry[type[Predictor]] = Registry(
         "stacked": "nasbench.predictors.stacked:StackedPredictor",
         "ensemble": "nasbench.predictors.ensemble:EnsemblePredictor",
         "transfer": "nasbench.predictors.transfer:TransferPredictor",
+        "lookup": "nasbench.predictors.lookup:LookupPredictor",
         "auto": "nasbench.predictors.auto:AutoPredictor",
     },
 )

@@ -170,6 +170,34 @@ class Counted(Encoding):
         return np.concatenate([shares, np.log(shares)], axis=1)
 
 
+class Described(Encoding):
+    """Any numbers of each network: zero-cost features, or measurements of another metric.
+
+    Args:
+        space: what the genomes belong to.
+        describe: gives the same numbers of every architecture, by name. They are centered and
+            scaled by what it says of sixteen random architectures and the two extremes.
+    """
+
+    def __init__(
+        self, space: SearchSpace, describe: Callable[[Architecture], Mapping[str, float]]
+    ) -> None:
+        self._space, self._describe = space, describe
+        self.groups = np.arange(len(describe(space.smallest)))
+        some = space.from_genomes(space.sample_genomes(16, np.random.default_rng(0)))
+        numbers = self._numbers([space.smallest, space.largest, *some])
+        deviations = numbers.std(axis=0)
+        self._center, self._scale = numbers.mean(axis=0), np.where(deviations > 0, deviations, 1.0)
+
+    def _numbers(self, networks: Sequence[Architecture]) -> Floats:
+        rows = [list(self._describe(each).values()) for each in networks]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.groups))
+
+    def _encode(self, genomes: Genomes) -> Floats:
+        numbers = self._numbers(self._space.from_genomes(genomes))
+        return np.asarray((numbers - self._center) / self._scale)
+
+
 class Joined(Encoding):
     """Several encodings side by side; made by `joined`."""
 

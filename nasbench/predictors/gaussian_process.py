@@ -54,9 +54,14 @@ class _Weights:
     def parts(self, a_NF: Floats, b_MF: Floats) -> tuple[Floats, Floats]:
         """The sum's linear part with its constant, and its product part, each of shape (N, M)."""
         scaled_a, scaled_b = a_NF * self.scales_F, b_MF * self.scales_F
-        squares = (scaled_a**2).sum(axis=1)[:, None] + (scaled_b**2).sum(axis=1)
-        distances = np.maximum(squares - 2.0 * scaled_a @ scaled_b.T, 0.0)
-        return 1.0 + (a_NF * self.added_F) @ b_MF.T, self.interaction * np.exp(-distances)
+        product = scaled_a @ (2.0 * scaled_b).T  # everything from here on happens in place
+        product -= (scaled_a**2).sum(axis=1)[:, None]
+        product -= (scaled_b**2).sum(axis=1)
+        np.exp(np.minimum(product, 0.0, out=product), out=product)
+        product *= self.interaction
+        linear = (a_NF * self.added_F) @ b_MF.T
+        linear += 1.0
+        return linear, product
 
     def variances(self, a_NF: Floats) -> Floats:
         """The covariance of each row with itself, without noise, of shape (N,)."""
@@ -75,12 +80,13 @@ class _Posterior:
     ) -> None:
         self.weights, self.x_NF = weights, x_NF
         self.noise_N = weights.noise * inflation_N + _JITTER
-        self.linear_NN, self.product_NN = weights.parts(x_NF, x_NF)
-        self.factor = cholesky(
-            self.linear_NN + self.product_NN + np.diag(self.noise_N), lower=True, check_finite=False
-        )
-        lower, _ = dpotri(self.factor, lower=1)
-        self.inverse_NN = np.tril(lower) + np.tril(lower, -1).T
+        covariance_NN, self.product_NN = weights.parts(x_NF, x_NF)
+        covariance_NN += self.product_NN
+        covariance_NN.flat[:: len(x_NF) + 1] += self.noise_N
+        self.factor = cholesky(covariance_NN, lower=True, overwrite_a=True, check_finite=False)
+        lower, _ = dpotri(self.factor, lower=1)  # with zeros above the diagonal
+        self.inverse_NN = lower + lower.T
+        self.inverse_NN.flat[:: len(x_NF) + 1] *= 0.5
         self.dual_N = self.inverse_NN @ targets_N
         self.loss = float(0.5 * targets_N @ self.dual_N + np.log(np.diag(self.factor)).sum())
 
@@ -310,7 +316,8 @@ def _loss_and_gradient(
     """
     weights = _weights(groups, parameters)
     posterior = _Posterior(weights, x_NF, targets, inflation)
-    outer_NN = 0.5 * (posterior.inverse_NN - np.outer(posterior.dual_N, posterior.dual_N))
+    outer_NN = np.outer(posterior.dual_N, -0.5 * posterior.dual_N)
+    outer_NN += 0.5 * posterior.inverse_NN
     product_NN = outer_NN * posterior.product_NN
     row_sums = product_NN.sum(axis=1)
     added = weights.added_F * (x_NF * (outer_NN @ x_NF)).sum(axis=0)

@@ -52,7 +52,7 @@ def _train(inputs_NF: Tensor, targets_N: Tensor) -> nn.Module:
         nn.Linear(_NUM_HIDDEN, 1),
     )
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY
+        network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True
     )
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, _NUM_STEPS)
     for _ in range(_NUM_STEPS):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nasbench.errors import RequestError, unknown_name
 from nasbench.space import Architecture, Choice, SearchSpace
+from nasbench.supernet.blocks import Block
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts
 from nasbench.supernet.sharing import SHARINGS, ElasticLayer, ReadsArchitecture
@@ -90,6 +91,24 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         """What `forward_exits` returns, of leading slices; without any exits a RequestError."""
         raise self._names_no("exits at its depths, which one pass could compute")
 
+    # -- what a family may say, for look-up tables of latency -----------------------------------
+
+    def blocks_of_shape(self, shape: Shape) -> list[Block]:  # noqa: ARG002 - the default has none
+        """The blocks that a sub-network is computed from, one after the other.
+
+        Raises:
+            RequestError: if the family names none.
+        """
+        raise self._names_no("blocks, which a look-up table of latency adds up")
+
+    def distinct_blocks(self) -> dict[str, Block]:
+        """Every block of any sub-network of the space, by its key.
+
+        Raises:
+            RequestError: if the family names none.
+        """
+        raise self._names_no("blocks, which a look-up table of latency adds up")
+
     # -- what every supernet does -------------------------------------------------------------
 
     def forward_exits(self, *inputs: Any) -> dict[int, Any]:
@@ -147,6 +166,10 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
     def count(self, architecture: Mapping[str, Choice]) -> dict[str, int]:
         """Exact `num_parameters` and `num_macs` (per example) of a sub-network."""
         return asdict(self.count_shape(self.shape_of(self._member(architecture))))
+
+    def blocks_of(self, architecture: Mapping[str, Choice]) -> list[Block]:
+        """The blocks of a sub-network; RequestError if the family names none."""
+        return self.blocks_of_shape(self.shape_of(self._member(architecture)))
 
     @torch.no_grad()
     def zero_residual_branches(self) -> None:

@@ -194,6 +194,50 @@ class SupernetContract:
                     use(architecture)
         assert supernet.architecture == supernet.smallest
 
+    # -- blocks, where the family names some ---------------------------------------------------
+
+    @pytest.fixture
+    def with_blocks(self, supernet: Supernet[Any]) -> Supernet[Any]:
+        try:
+            supernet.blocks_of(supernet.largest)
+        except RequestError as error:
+            assert "names no blocks" in str(error)
+            with pytest.raises(RequestError, match="names no blocks"):
+                supernet.distinct_blocks()
+            pytest.skip(str(error))
+        return supernet
+
+    @torch.inference_mode()
+    def test_blocks_one_after_another_compute_the_network(self, with_blocks: Supernet[Any]) -> None:
+        space = with_blocks.space
+        for architecture in (space.smallest, space.largest, *random_architectures(space, 3)):
+            inputs = with_blocks.example_inputs(3)
+            values: Any = inputs[0]
+            for block in with_blocks.blocks_of(architecture):
+                assert block.input_shape == tuple(values.shape[1:])
+                assert block.example_inputs(3)[0].shape == values.shape
+                values = block.module()(values)
+            expected = with_blocks.extract(architecture)(*inputs)
+            torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
+
+    def test_distinct_blocks_are_those_of_all_architectures(
+        self, with_blocks: Supernet[Any]
+    ) -> None:
+        distinct = with_blocks.distinct_blocks()
+        assert all(key == block.key for key, block in distinct.items())
+        genomes = with_blocks.space.sample_choices(2000, np.random.default_rng(0))
+        met = {
+            block.key: block
+            for architecture in with_blocks.space.from_genomes(genomes)
+            for block in with_blocks.blocks_of(architecture)
+        }
+        assert met.keys() <= distinct.keys()
+        assert len(met) > 0.8 * len(distinct)
+        for key in sorted(met)[::20]:
+            assert met[key].input_shape == distinct[key].input_shape
+            sizes = [sum(p.numel() for p in b[key].module().parameters()) for b in (met, distinct)]
+            assert sizes[0] == sizes[1]
+
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_works_on_cuda(self, supernet: Supernet[Any]) -> None:

@@ -26,6 +26,8 @@ Shape legend: B batch, I input channels, O output channels, F features, H height
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any, cast
 
 import torch
@@ -34,6 +36,7 @@ from torch import Tensor, nn
 from nasbench.errors import RequestError
 from nasbench.space import Architecture, ElasticDimension, SearchSpace
 from nasbench.supernet.base import Supernet, SupernetFamily
+from nasbench.supernet.blocks import Block, by_key
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import (
     ACTIVATIONS,
@@ -191,6 +194,7 @@ class ElasticBlock(nn.Module):
     def __init__(self, stage: StageSpec, in_widths: tuple[int, ...], is_first: bool) -> None:
         super().__init__()
         self.stride = stage.stride if is_first else 1
+        self.activation = stage.activation
         keeps_width = in_widths == stage.widths and len(stage.widths) == 1
         self.is_residual = not is_first or (self.stride == 1 and keeps_width)
         in_width, out_width = max(in_widths), max(stage.widths)
@@ -235,6 +239,17 @@ class ElasticBlock(nn.Module):
             writers=writers,
             reader=self.project.conv.shared,
         )
+
+    def named(self, shape: BlockShape, in_side: int) -> Block:
+        """The plain block of this shape as something to be timed, for images of this side."""
+        expanded = "" if self.expand is None else f" expand {shape.inner_channels}"
+        key = (
+            f"block {shape.in_channels}x{in_side}{expanded} {self.activation}"
+            f" kernel {shape.kernel_size}/{self.stride}"
+            f"{' gate' if self.gate else ''} out {shape.out_channels}"
+            f"{' residual' if self.is_residual else ''}"
+        )
+        return Block(key, (shape.in_channels, in_side, in_side), partial(self.extract, shape))
 
     def extract(self, shape: BlockShape) -> nn.Module:
         """The plain block of this shape."""
@@ -365,22 +380,81 @@ class MobileNetV3Supernet(Supernet[NetworkShape]):
 
     def extract_shape(self, shape: NetworkShape) -> nn.Module:
         """A plain sequence: resizing where resolution is elastic, stem, blocks, head."""
-        network = nn.Sequential()
-        if shape.resolution is not None:
-            network.add_module("resize", ResizeImages(shape.resolution))
-        network.add_module("stem", self.stem.extract(self.spec.in_channels, shape.stem_width))
+        network = self._extract_stem(shape.resolution, shape.stem_width)
         for name, block, block_shape in self._running_blocks(shape):
             network.add_module(name, block.extract(block_shape))
         out_channels = shape.stages[-1][-1].out_channels
-        network.add_module("final", self.final.extract(out_channels, shape.final_width))
-        network.add_module("pool", nn.AdaptiveAvgPool2d(1))
-        network.add_module("flatten", nn.Flatten())
-        features = self.features.extract(shape.final_width, shape.feature_width)
-        network.add_module("features", features)
-        network.add_module("activation", type(self.activation)())
-        classifier = self.classifier.extract(shape.feature_width, self.spec.num_classes)
-        network.add_module("classifier", classifier)
+        head = self._extract_head(out_channels, shape.final_width, shape.feature_width)
+        for name, layer in head.named_children():
+            network.add_module(name, layer)
         return network
+
+    def _extract_stem(self, resolution: int | None, width: int) -> nn.Sequential:
+        stem = nn.Sequential()
+        if resolution is not None:
+            stem.add_module("resize", ResizeImages(resolution))
+        stem.add_module("stem", self.stem.extract(self.spec.in_channels, width))
+        return stem
+
+    def _extract_head(
+        self, in_channels: int, final_width: int, feature_width: int
+    ) -> nn.Sequential:
+        head = nn.Sequential()
+        head.add_module("final", self.final.extract(in_channels, final_width))
+        head.add_module("pool", nn.AdaptiveAvgPool2d(1))
+        head.add_module("flatten", nn.Flatten())
+        head.add_module("features", self.features.extract(final_width, feature_width))
+        head.add_module("activation", type(self.activation)())
+        classifier = self.classifier.extract(feature_width, self.spec.num_classes)
+        head.add_module("classifier", classifier)
+        return head
+
+    def _stem_block(self, resolution: int | None, width: int) -> Block:
+        spec = self.spec
+        resized = "" if resolution in (None, spec.image_size) else f" resized to {resolution}"
+        key = f"stem {spec.in_channels}x{spec.image_size}{resized} out {width}"
+        shape = (spec.in_channels, spec.image_size, spec.image_size)
+        return Block(key, shape, partial(self._extract_stem, resolution, width))
+
+    def _head_block(self, in_channels: int, side: int, final: int, features: int) -> Block:
+        key = f"head {in_channels}x{side} final {final} features {features}"
+        make = partial(self._extract_head, in_channels, final, features)
+        return Block(key, (in_channels, side, side), make)
+
+    def blocks_of_shape(self, shape: NetworkShape) -> list[Block]:
+        """Stem, inverted residual blocks, head."""
+        blocks = [self._stem_block(shape.resolution, shape.stem_width)]
+        side = math.ceil((shape.resolution or self.spec.image_size) / self.spec.stem_stride)
+        for _, block, block_shape in self._running_blocks(shape):
+            blocks.append(block.named(block_shape, side))
+            side = math.ceil(side / block.stride)
+        out_channels = shape.stages[-1][-1].out_channels
+        head = self._head_block(out_channels, side, shape.final_width, shape.feature_width)
+        return [*blocks, head]
+
+    def distinct_blocks(self) -> dict[str, Block]:
+        """Every combination of a resolution with the sizes that one block depends on."""
+        return by_key(self._possible_blocks())
+
+    def _possible_blocks(self) -> Iterator[Block]:
+        spec = self.spec
+        for resolution in spec.possible_resolutions() or (None,):
+            for width in spec.stem_widths:
+                yield self._stem_block(resolution, width)
+            side = math.ceil((resolution or spec.image_size) / spec.stem_stride)
+            for stage, in_widths, _, block in self._blocks():
+                for width, kernel, ratio in product(
+                    stage.widths, stage.kernel_sizes, stage.expansion_ratios
+                ):
+                    keeps = block.is_residual and in_widths == stage.widths
+                    for in_width in (width,) if keeps else in_widths:
+                        inner = _inner_channels(in_width, ratio)
+                        yield block.named(BlockShape(in_width, inner, kernel, width), side)
+                side = math.ceil(side / block.stride)
+            for (width, final), features in product(
+                zip(spec.stages[-1].widths, spec.final_widths, strict=True), spec.feature_widths
+            ):
+                yield self._head_block(width, side, final, features)
 
     def count_shape(self, shape: NetworkShape) -> Counts:
         """Counts at the active resolution, or at the spec's image size where there is none."""

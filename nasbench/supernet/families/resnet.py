@@ -32,7 +32,8 @@ Shape legend: B batch, I input channels, O output channels, H height, W width.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from typing import Any, ClassVar, cast
 
 import torch
@@ -42,6 +43,7 @@ from torch.nn import functional as F
 from nasbench.errors import RequestError
 from nasbench.space import Architecture, Choice, ElasticDimension, SearchSpace
 from nasbench.supernet.base import Supernet, SupernetFamily
+from nasbench.supernet.blocks import Block, by_key
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import (
     Counts,
@@ -114,6 +116,14 @@ class StemSpec:
         num_inner = choice_of(architecture, "stem.depth", (2, 3)) - 1
         return (*[inner] * num_inner, width)
 
+    def possible_shapes(self) -> Iterator[tuple[int, ...]]:
+        """Everything that `shape` can be."""
+        for width in self.widths:
+            if not self.inner_widths:
+                yield (width,)
+            for inner, num_inner in product(self.inner_widths, (1, 2)):
+                yield (*[inner] * num_inner, width)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BasicStage:
@@ -126,6 +136,7 @@ class BasicStage:
 
     kernel_sizes: ClassVar[tuple[int, ...]] = (3, 3)
     has_projection: ClassVar[bool] = False
+    has_one_width: ClassVar[bool] = False
 
     name: str
     widths: tuple[int, ...]
@@ -142,6 +153,10 @@ class BasicStage:
         prefix = f"{self.name}.block{block}"
         inner = choice_of(architecture, f"{prefix}.inner_width", self.widths)
         return inner, choice_of(architecture, f"{prefix}.width", self.widths)
+
+    def possible_widths(self) -> Iterator[tuple[int, ...]]:
+        """Everything that `block_widths` can be."""
+        return product(self.widths, self.widths)
 
     @property
     def max_widths(self) -> tuple[int, ...]:
@@ -165,6 +180,7 @@ class BottleneckStage:
 
     kernel_sizes: ClassVar[tuple[int, ...]] = (1, 3, 1)
     has_projection: ClassVar[bool] = True
+    has_one_width: ClassVar[bool] = True
 
     name: str
     widths: tuple[int, ...]
@@ -194,6 +210,12 @@ class BottleneckStage:
         name = f"{self.name}.block{block}.expansion_ratio"
         inner = round_channels(width * choice_of(architecture, name, self.expansion_ratios))
         return inner, inner, width
+
+    def possible_widths(self) -> Iterator[tuple[int, ...]]:
+        """Everything that `block_widths` can be."""
+        for width, ratio in product(self.widths, self.expansion_ratios):
+            inner = round_channels(width * ratio)
+            yield inner, inner, width
 
     @property
     def max_widths(self) -> tuple[int, ...]:
@@ -372,6 +394,14 @@ class ElasticBlock(nn.Module):
             for first, second in pairwise(convs)
         ]
 
+    def named(self, shape: BlockShape, in_side: int) -> Block:
+        """The plain block of this shape as something to be timed, for images of this side."""
+        kernels = [cast(ElasticConvNorm, conv).conv.kernel_size for conv in self.convs]
+        convs = ", ".join(f"{k}x{k} {w}" for k, w in zip(kernels, shape.widths, strict=True))
+        projected = " projected" if self.projection else ""
+        key = f"block {shape.in_channels}x{in_side} convolutions {convs} /{self.stride}{projected}"
+        return Block(key, (shape.in_channels, in_side, in_side), partial(self.extract, shape))
+
     def extract(self, shape: BlockShape) -> nn.Module:
         """The plain block of this shape."""
         body = nn.Sequential(*(conv.extract(i, width) for conv, i, width in self._convs(shape)))
@@ -493,11 +523,52 @@ class ResNetSupernet(Supernet[NetworkShape]):
         network.add_module("stem", self.stem.extract(self.spec.in_channels, shape.stem))
         for name, block, block_shape in self._running_blocks(shape):
             network.add_module(name, block.extract(block_shape))
-        network.add_module("pool", nn.AdaptiveAvgPool2d(1))
-        network.add_module("flatten", nn.Flatten())
-        classifier = self.classifier.extract(shape.features, self.spec.num_classes)
-        network.add_module("classifier", classifier)
+        for name, layer in self._extract_head(shape.features).named_children():
+            network.add_module(name, layer)
         return network
+
+    def _extract_head(self, features: int) -> nn.Sequential:
+        head = nn.Sequential()
+        head.add_module("pool", nn.AdaptiveAvgPool2d(1))
+        head.add_module("flatten", nn.Flatten())
+        head.add_module("classifier", self.classifier.extract(features, self.spec.num_classes))
+        return head
+
+    def _stem_block(self, widths: tuple[int, ...]) -> Block:
+        spec = self.spec
+        key = f"stem {spec.in_channels}x{spec.image_size} out {', '.join(map(str, widths))}"
+        shape = (spec.in_channels, spec.image_size, spec.image_size)
+        return Block(key, shape, partial(self.stem.extract, spec.in_channels, widths))
+
+    def _head_block(self, features: int, side: int) -> Block:
+        shape = (features, side, side)
+        return Block(f"head {features}x{side}", shape, partial(self._extract_head, features))
+
+    def blocks_of_shape(self, shape: NetworkShape) -> list[Block]:
+        """Stem, residual blocks, head."""
+        blocks = [self._stem_block(shape.stem)]
+        side = math.ceil(self.spec.image_size / self.stem.stride)
+        for _, block, block_shape in self._running_blocks(shape):
+            blocks.append(block.named(block_shape, side))
+            side = math.ceil(side / block.stride)
+        return [*blocks, self._head_block(shape.features, side)]
+
+    def distinct_blocks(self) -> dict[str, Block]:
+        """Every combination of the sizes that one block depends on."""
+        return by_key(self._possible_blocks())
+
+    def _possible_blocks(self) -> Iterator[Block]:
+        spec = self.spec
+        yield from (self._stem_block(widths) for widths in spec.stem.possible_shapes())
+        side = math.ceil(spec.image_size / self.stem.stride)
+        in_widths = spec.stem.widths
+        for stage, number, block in self._blocks():
+            for widths in stage.possible_widths():
+                inherits = number > 1 and stage.has_one_width
+                for in_width in widths[-1:] if inherits else in_widths:
+                    yield block.named(BlockShape(in_width, widths), side)
+            side, in_widths = math.ceil(side / block.stride), stage.widths
+        yield from (self._head_block(width, side) for width in in_widths)
 
     def count_shape(self, shape: NetworkShape) -> Counts:
         """Counts at the spec's image size."""

@@ -1,0 +1,249 @@
+"""Commands that take a clock: measure a network, and get to know a device."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nasbench.cli.options import Address, ConfigOrRun, Out, Settings, open_run, stoppable
+from nasbench.config import LatencyConfig
+from nasbench.errors import RequestError
+from nasbench.experiment.run import Run
+
+lut = typer.Typer(help="Look-up tables: what each block of a space takes on a device.")
+device = typer.Typer(help="Devices: a predictor of latency from a few dozen measured networks.")
+
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="Its name. With --address the Ray node that offers device:NAME, else this machine.",
+    ),
+]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="An inference engine; see: nasbench list engines")
+]
+Threads = Annotated[int, typer.Option(help="Threads that one forward pass may use.")]
+BatchSize = Annotated[int, typer.Option(help="Samples of one forward pass.")]
+SequenceLength = Annotated[
+    int | None, typer.Option(help="Tokens of each sample, for networks that read tokens.")
+]
+Precision = Annotated[
+    float, typer.Option(help="Stop when the median is known to within this share of it.")
+]
+Repeats = Annotated[int, typer.Option(help="Timed forward passes, at most.")]
+Tests = Annotated[int, typer.Option("--test", help="Networks that the result is judged by.")]
+PredictorName = Annotated[
+    str | None, typer.Option("--predictor", help="What to fit [default: gp; transfer with --from].")
+]
+Prior = Annotated[
+    str | None,
+    typer.Option("--from", help="A device of this run, or its file, of which this one is like."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, with every timed pass.")]
+
+
+def measure_command(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files (.onnx, .pt2, .pte), folders of exports; or a run and ids of its networks."
+        ),
+    ],
+    engine: EngineName = None,
+    threads: Threads = 1,
+    batch_size: BatchSize = 1,
+    sequence_length: SequenceLength = None,
+    precision: Precision = 0.02,
+    repeats: Repeats = 2000,
+    as_json: Json = False,
+) -> None:
+    """Latency, peak memory and energy of networks on this machine."""
+    from nasbench.cli.tables import measured_json, print_measured
+    from nasbench.experiment.measuring import measure_files, measure_members
+    from nasbench.hardware import ENGINES
+
+    if engine is not None:
+        ENGINES.check(engine)
+    protocol = _protocol(threads, batch_size, sequence_length, precision, repeats)
+    folder = Path(models[0])
+    with stoppable():
+        if (folder / "config.yaml").is_file():
+            measured = measure_members(folder, models[1:], engine, protocol)
+        else:
+            measured = measure_files([Path(model) for model in models], engine, protocol)
+    if as_json:
+        typer.echo(measured_json(measured))
+    else:
+        print_measured(measured)
+
+
+@lut.command("build")
+def build_command(
+    run: ConfigOrRun,
+    name: Device,
+    samples: Annotated[int, typer.Option(help="Whole networks to fit the line to.")] = 10,
+    tests: Tests = 20,
+    engine: EngineName = None,
+    threads: Threads = 1,
+    batch_size: BatchSize = 1,
+    precision: Precision = 0.02,
+    repeats: Repeats = 2000,
+    settings: Settings = None,
+    out: Out = None,
+    address: Address = None,
+) -> None:
+    """Measure each distinct block of the run's space once; again = carry on."""
+    from nasbench.cli.progress import shown_progress
+    from nasbench.experiment.devices import build_lookup_table
+
+    opened = open_run(run, settings, out, address)
+    protocol = _protocol(threads, batch_size, None, precision, repeats)
+    request = _request(opened, name, engine, protocol)
+    with stoppable(), shown_progress() as progress:
+        path = build_lookup_table(request, num_fitted=samples, num_tested=tests, progress=progress)
+    _print(path)
+
+
+@device.command("fit")
+def fit_command(
+    run: ConfigOrRun,
+    name: Device,
+    samples: Annotated[
+        int | None, typer.Option(help="Networks to learn from [default: 50; 20 with --from].")
+    ] = None,
+    tests: Tests = 20,
+    predictor: PredictorName = None,
+    prior: Prior = None,
+    engine: EngineName = None,
+    threads: Threads = 1,
+    batch_size: BatchSize = 1,
+    sequence_length: SequenceLength = None,
+    precision: Precision = 0.02,
+    repeats: Repeats = 2000,
+    settings: Settings = None,
+    out: Out = None,
+    address: Address = None,
+) -> None:
+    """Measure networks of the run's space, fit a predictor, judge it on others."""
+    from nasbench.cli.progress import shown_progress
+    from nasbench.experiment.devices import fit_device
+
+    opened = open_run(run, settings, out, address)
+    protocol = _protocol(threads, batch_size, sequence_length, precision, repeats)
+    request = _request(opened, name, engine, protocol)
+    with stoppable(), shown_progress() as progress:
+        path = fit_device(
+            request,
+            num_samples=samples or (20 if prior else 50),
+            num_tested=tests,
+            predictor=predictor,
+            prior=_prior(opened, prior),
+            progress=progress,
+        )
+    _print(path)
+
+
+@device.command("prepare")
+def prepare_command(
+    run: ConfigOrRun,
+    to: Annotated[Path, typer.Option("--to", help="A new folder for the files.")],
+    samples: Annotated[int, typer.Option(help="Networks to learn from.")] = 50,
+    tests: Tests = 20,
+    engine: EngineName = None,
+    batch_size: BatchSize = 1,
+    sequence_length: SequenceLength = None,
+    settings: Settings = None,
+) -> None:
+    """Write networks as files, for a device that Ray does not reach."""
+    from nasbench.experiment.devices import prepare_networks
+
+    opened = open_run(run, settings, None, None)
+    protocol = _protocol(1, batch_size, sequence_length, 0.02, 2000)
+    request = _request(opened, "elsewhere", engine, protocol)
+    with stoppable():
+        folders = prepare_networks(request, to, num_samples=samples, num_tested=tests)
+    typer.echo(f"{len(folders)} networks in '{to}'. On the device, which needs nasbench:")
+    sizes = f" --batch-size {batch_size}" if batch_size != 1 else ""
+    typer.echo(f"  nasbench measure {to}/*{sizes} --json > device.json")
+    typer.echo(f"and here: nasbench device import {run} device.json --device NAME")
+
+
+@device.command("import")
+def import_command(
+    run: ConfigOrRun,
+    file: Annotated[Path, typer.Argument(help="What `nasbench measure --json` printed there.")],
+    name: Device,
+    predictor: PredictorName = None,
+    prior: Prior = None,
+    settings: Settings = None,
+    out: Out = None,
+) -> None:
+    """Read what was measured on a device, fit a predictor, judge it."""
+    from nasbench.experiment.devices import import_networks
+
+    opened = open_run(run, settings, out, None)
+    _check_name(name)
+    opened.check_folder()
+    with stoppable():
+        path = import_networks(opened, file, name, predictor=predictor, prior=_prior(opened, prior))
+    _print(path)
+
+
+def _protocol(
+    threads: int, batch_size: int, sequence_length: int | None, precision: float, repeats: int
+) -> Any:
+    from dataclasses import replace
+
+    from nasbench.hardware import CAREFUL
+
+    return replace(
+        CAREFUL,
+        num_threads=threads,
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        precision=precision,
+        num_repeats=repeats,
+    )
+
+
+def _request(run: Run, name: str, engine: str | None, protocol: Any) -> Any:
+    from nasbench.experiment.devices import DeviceRequest
+    from nasbench.hardware import ENGINES
+
+    _check_name(name)
+    run.check_folder()
+    engine = engine or run.config.latency.engine
+    ENGINES.check(engine)
+    return DeviceRequest(run, name, engine, protocol)
+
+
+def _check_name(name: str) -> None:
+    try:
+        LatencyConfig(device=name)
+    except ValueError:
+        raise RequestError(
+            f"'{name}' is no name for a device; it has letters, digits, '.', '_' and '-'"
+        ) from None
+
+
+def _prior(run: Run, name: str | None) -> Path | None:
+    """The file of another device: given as such, or found in the run."""
+    if name is None or Path(name).is_file():
+        return None if name is None else Path(name)
+    folder = run.folder / "devices" / name
+    for file in ("predictor.json", "lookup_table.json"):
+        if (folder / file).is_file():
+            return folder / file
+    known = sorted(path.name for path in (run.folder / "devices").glob("*"))
+    raise RequestError(
+        f"nothing is known of a device '{name}'; give a file, or a device of this run: "
+        f"{', '.join(known) or 'none'}"
+    )
+
+
+def _print(path: Path) -> None:
+    from nasbench.cli.tables import print_device
+    from nasbench.experiment.device_files import read_device_file
+
+    print_device(path, read_device_file(path))

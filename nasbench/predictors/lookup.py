@@ -1,0 +1,125 @@
+"""Look-up tables: a network's latency as the sum of its blocks', corrected by a line.
+
+Latencies of blocks nearly add up where a device computes one after the other (Cai et al.,
+ProxylessNAS, ICLR 2019; Once-for-all, ICLR 2020, searches with such tables). Two things spoil the
+sum: what starting any network costs is in each block's latency, so that is taken out of all but
+one; and blocks that follow each other find their input in the cache, or keep it from what comes
+later. The second is about the same share everywhere, so a line fitted to a few whole networks
+mends it.
+
+Shape legend: N architectures.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasbench.errors import RequestError
+from nasbench.predictors.base import Floats, Prediction, Predictor
+from nasbench.predictors.encoding import Encoding
+from nasbench.space import Architecture, Genomes, SearchSpace
+
+
+@dataclass(frozen=True, slots=True)
+class LookupTable:
+    """What every block of a space takes.
+
+    Args:
+        block_ms: latency of each block by its key, as measured of it alone.
+        overhead_ms: what a network takes that does nothing.
+    """
+
+    block_ms: Mapping[str, float]
+    overhead_ms: float = 0.0
+
+    def sum_ms(self, blocks: Sequence[str]) -> float:
+        """The blocks' latencies with the overhead once.
+
+        Raises:
+            RequestError: if a block is not in the table.
+        """
+        for block in blocks:
+            if block not in self.block_ms:
+                raise RequestError(
+                    f"the look-up table knows no block '{block}'; it belongs to another supernet"
+                )
+        overheads = (len(blocks) - 1) * self.overhead_ms
+        return sum(self.block_ms[block] for block in blocks) - overheads
+
+
+class _Summed(Encoding):
+    """The sum of a table's entries: one column."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        table: LookupTable,
+        blocks_of: Callable[[Architecture], Sequence[str]],
+    ) -> None:
+        self._space, self._table, self._blocks_of = space, table, blocks_of
+        self.groups = np.zeros(1, dtype=np.int64)
+
+    def _encode(self, genomes: Genomes) -> Floats:
+        networks = self._space.from_genomes(genomes)
+        sums = [self._table.sum_ms(self._blocks_of(network)) for network in networks]
+        return np.array(sums, dtype=np.float64).reshape(-1, 1)
+
+
+class LookupPredictor(Predictor):
+    """A line through the sums of a table, fitted by least squares to whole networks.
+
+    The standard deviation is the same for every candidate: the root mean square of the errors of
+    samples that were left out of the fit.
+
+    Args:
+        space: what the genomes belong to.
+        seed: nothing here is random.
+        encoding: must be None; the sum is the only feature.
+        table: latencies of the blocks.
+        blocks_of: the keys of a network's blocks.
+
+    Raises:
+        RequestError: without a table, or with an encoding.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int = 0,
+        *,
+        encoding: str | Encoding | None = None,
+        table: LookupTable | None = None,
+        blocks_of: Callable[[Architecture], Sequence[str]] | None = None,
+    ) -> None:
+        if table is None or blocks_of is None:
+            raise RequestError(
+                "predictor 'lookup' adds up a table of blocks; make one with: nasbench lut build"
+            )
+        if encoding is not None:
+            raise RequestError("predictor 'lookup' reads its table and takes no encoding")
+        super().__init__(space, seed, encoding=_Summed(space, table, blocks_of))
+
+    def _fit(self, genomes: Genomes, targets: Floats) -> None:
+        sums = self.encode(genomes)[:, 0]
+        self._mean = float(sums.mean())
+        deviations = sums - self._mean
+        squares = float(deviations @ deviations)
+        self._slope = float(deviations @ targets) / squares if squares > 0 else 0.0
+        leverages = 1.0 / len(sums) + (deviations**2 / squares if squares > 0 else 0.0)
+        residuals = targets - self._slope * deviations - targets.mean()
+        mean_of_others = targets - len(sums) / (len(sums) - 1.0) * (targets - targets.mean())
+        is_alone = leverages > 1.0 - 1e-9  # without it the others say nothing of the slope
+        left = np.where(is_alone, 1.0, 1.0 - leverages)
+        self._held_out = np.where(is_alone, mean_of_others, targets - residuals / left)
+        self._center_target = float(targets.mean())
+        self._error = float(np.sqrt(np.mean((self._held_out - targets) ** 2)))
+
+    def _predict(self, genomes: Genomes) -> Prediction:
+        deviations = self.encode(genomes)[:, 0] - self._mean
+        return Prediction(
+            self._center_target + self._slope * deviations, np.full(len(genomes), self._error)
+        )
+
+    def _held_out_means(self) -> Floats:
+        return np.asarray(self._held_out)
