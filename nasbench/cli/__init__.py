@@ -16,7 +16,7 @@ import typer
 from nasbench.cli.tables import print_catalogue, print_outcome, print_presets, print_profile
 from nasbench.config import RunConfig, load_config
 from nasbench.errors import NasbenchError, RequestError
-from nasbench.experiment.run import STAGES, Run, load_run
+from nasbench.experiment.run import Run, load_run
 
 app = typer.Typer(
     help="Train one supernet, search it for the Pareto front, ship the sub-network that fits.",
@@ -41,7 +41,8 @@ def run_command(
     config: ConfigOrRun, settings: Settings = None, out: Out = None, address: Address = None
 ) -> None:
     """Train, search, report and export; again = carry on where it stopped."""
-    _do(_open(config, settings, out, address), STAGES)
+    opened = _open(config, settings, out, address)
+    _do(opened, opened.stages)
 
 
 def _stage_command(stage: str, does: str) -> None:
@@ -77,6 +78,7 @@ def export_command(
         raise RequestError("give --where or --pick, not both")
     opened = _open(run, [*(settings or []), *([f"export.pick={pick}"] if pick else [])], out, None)
     opened.check_folder()
+    opened.check_stages(["export"])
     with _stoppable(), opened.exclusive(), shown_progress() as progress:
         export(opened, progress, where=where)
 
@@ -86,7 +88,7 @@ def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="supernets, algorithms, predictors, tasks, strategies, engines or targets"
+            help="supernets, algorithms, predictors, tasks, tables, strategies, engines or targets"
         ),
     ] = None,
 ) -> None:
@@ -166,6 +168,7 @@ def _open(path: Path, settings: list[str] | None, out: Path | None, address: str
 def _do(run: Run, stages: Sequence[str]) -> None:
     """Check the request, do what is not done, and say what came of it."""
     run.check_folder()
+    run.check_stages(stages)
     if all(run.is_done(stage) for stage in stages):
         typer.echo(f"'{run.folder}' is finished ({', '.join(stages)}); nothing to do.")
     else:

@@ -42,7 +42,8 @@ def profile_run(config: RunConfig) -> Profile:
         supernet = build_supernet(config, task)
     counts = _counts(supernet)
     constraints = {text: _verdict(text, counts) for text in config.search.constraints}
-    name = f"{config.supernet.family} {config.supernet.preset}"
+    _, asked = config.network_sections()
+    name = f"{asked.family} {asked.preset}"
     return Profile(name=name, size=supernet.space.size, counts=counts, constraints=constraints)
 
 

@@ -9,9 +9,10 @@ from sklearn.svm import SVR
 
 from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS
-from nasbench.predictors.auto import AutoPredictor, comparison_size
+from nasbench.predictors.auto import AutoPredictor
 from nasbench.predictors.encoding import one_hot
 from nasbench.predictors.ensemble import EnsemblePredictor
+from nasbench.predictors.schedule import settled_size
 from nasbench.predictors.transfer import TransferPredictor
 from nasbench.space import ElasticDimension, SearchSpace
 from nasbench.testing.toys import MIXED_SPACE, MOBILE_SPACE, ToyProblem
@@ -166,7 +167,7 @@ def test_auto_takes_another_than_its_first_only_where_that_is_clearly_better():
 
 
 def test_auto_compares_thrice_per_doubling():
-    sizes = [comparison_size(count) for count in (2, 25, 30, 31, 50, 62, 63, 100, 399, 400)]
+    sizes = [settled_size(count) for count in (2, 25, 30, 31, 50, 62, 63, 100, 399, 400)]
     assert sizes == [2, 25, 25, 31, 50, 50, 63, 100, 317, 400]
 
 
