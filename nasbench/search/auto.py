@@ -13,7 +13,8 @@ from nasbench.search.surrogate import Surrogate
 from nasbench.space import Genomes
 
 _NUM_MEASURED_STARTS = 100
-_NUM_RANDOM_STARTS = 200
+_NUM_RANDOM_STARTS = 1_000
+_MIN_SAMPLES = 5  # where many of the first trials failed
 _SURENESS = 0.6
 
 
@@ -63,7 +64,7 @@ class AutoSearch(SearchAlgorithm):
 
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
         random = self.problem.space.sample_choices(count, rng)
-        if len(self.genomes) < self._num_initial:
+        if self._num_told < self._num_initial or len(self.genomes) < _MIN_SAMPLES:
             return random
         if self._surrogate.num_samples < len(self.genomes):
             self._surrogate.fit(self.genomes, self.losses, self.violations)
