@@ -1,6 +1,6 @@
 """How many measurements search algorithms need, on public tables of measured architectures.
 
-    python experiments/search_benchmark.py RESULTS.jsonl [--parts main,devices] [--seeds 10]
+    python experiments/search_benchmark.py RESULTS.jsonl [--seeds 10] [--at-most SECONDS]
 
 Every line of the file is one search (a cell: problem, algorithm, seed), so a stopped run carries
 on, and a part of a run is a fair part of it. `search_results.py` beside this file reads it. Data
@@ -22,7 +22,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -66,6 +66,11 @@ class Cell:
     seed: int
     batch_size: int = BATCH_SIZE
     num_pending: int = 0
+
+    @property
+    def num_evaluations(self) -> int:
+        """Asking for one at a time takes ten times as long."""
+        return 150 if self.num_pending else NUM_EVALUATIONS
 
 
 # -- problems -----------------------------------------------------------------------------------
@@ -172,7 +177,7 @@ def search_ours(benchmark: Benchmark, cell: Cell) -> tuple[Floats, float]:
     )
     losses = np.empty((0, 2))
     pending = []
-    while len(losses) < NUM_EVALUATIONS:
+    while len(losses) < cell.num_evaluations:
         if cell.num_pending:
             pending += algorithm.ask(cell.num_pending + 1 - len(pending))
             batch, pending = pending[:1], pending[1:]
@@ -259,30 +264,27 @@ AS_USERS_RUN_THEM: dict[str, Search] = {
 # -- what there is to run -----------------------------------------------------------------------
 
 MAIN = ("cifar10/raspi4", "gpt/rtx3080")
-PEERS = ("random", "pymoo NSGA-II", "Optuna NSGA-II", "Optuna TPE", "nsga2", "linas", "weaknas",
-         "regularized_evolution", "local_search")  # fmt: skip
-DEVICES = ("imagenet16_120/pixel3", "cifar100/edgegpu", "cifar10/eyeriss", "gpt/cpu_meta",
-           "cifar100/fpga", "imagenet16_120/edgetpu", "cifar10/1080ti_1", "gpt/a100",
-           "cifar100/samsung_a50", "imagenet16_120/silver_4114")  # fmt: skip
-FEW = ("random", "nsga2", "linas")
+CHEAP = ("random", "pymoo NSGA-II", "Optuna NSGA-II", "nsga2", "regularized_evolution",
+         "local_search")  # fmt: skip
+DEVICES = ("imagenet16_120/pixel3", "cifar100/edgegpu", "cifar10/fpga", "gpt/cpu_meta",
+           "imagenet16_120/edgetpu", "cifar100/1080ti_1", "cifar10/silver_4114", "gpt/a100",
+           "cifar100/eyeriss", "imagenet16_120/samsung_a50")  # fmt: skip
 
 
-def cells(parts: Sequence[str], num_seeds: int) -> Iterator[Cell]:
-    """The cells of some parts, in this order."""
+def cells(num_seeds: int) -> Iterator[Cell]:
+    """What there is to run, the most telling first."""
     seeds = range(num_seeds)
-    for part in parts:
-        if part == "peers":
-            yield from (Cell(p, a, s) for a in PEERS for s in seeds for p in MAIN)
-        elif part == "auto":
-            yield from (Cell(p, "auto", s) for s in seeds for p in MAIN)
-        elif part == "devices":
-            yield from (Cell(p, a, s) for p in DEVICES for a in ("auto", *FEW) for s in seeds)
-        elif part == "asynchronous":
-            for seed in seeds:
-                yield Cell(MAIN[0], "auto", seed, batch_size=1)
-                yield Cell(MAIN[0], "auto", seed, batch_size=1, num_pending=9)
-        else:
-            raise SystemExit(f"unknown part '{part}'")
+    yield from (Cell(p, a, s) for p in MAIN for a in CHEAP for s in seeds)
+    yield from (Cell(p, a, s) for a in ("auto", "linas") for s in seeds for p in MAIN)
+    yield from (Cell(p, "Optuna TPE", s) for s in seeds for p in MAIN)
+    for p in DEVICES[:4]:
+        yield from (Cell(p, a, s) for a in ("auto", *CHEAP) for s in seeds)
+    yield from (Cell(MAIN[0], "auto", s, 1, num_pending=9) for s in seeds[:5])
+    yield from (Cell(MAIN[0], "weaknas", s) for s in seeds)
+    for p in DEVICES[4:]:
+        yield from (Cell(p, a, s) for a in ("auto", *CHEAP) for s in seeds)
+    yield from (Cell(p, "linas", s) for p in DEVICES for s in seeds)
+    yield from (Cell(MAIN[1], "weaknas", s) for s in seeds)
 
 
 def run(cell: Cell) -> dict[str, object]:
@@ -297,7 +299,7 @@ def run(cell: Cell) -> dict[str, object]:
         trace.append(benchmark.relative_hypervolume(losses[:count]) if is_new else trace[-1])
     return {
         **asdict(cell),
-        "hypervolume": {budget: round(trace[budget - 1], 5) for budget in BUDGETS},
+        "hypervolume": {b: round(trace[b - 1], 5) for b in BUDGETS if b <= len(trace)},
         "reached": {
             target: next((i + 1 for i, value in enumerate(trace) if value >= target), None)
             for target in TARGETS
@@ -313,7 +315,6 @@ def main() -> None:
     """Run what is missing in the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
-    parser.add_argument("--parts", default="auto,peers,asynchronous,devices")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--at-most", type=float, default=np.inf, help="seconds of processor time")
     arguments = parser.parse_args()
@@ -324,7 +325,7 @@ def main() -> None:
     lines = [json.loads(line) for line in arguments.results.read_text().splitlines()]
     fields = list(Cell.__dataclass_fields__)
     done = {Cell(**{name: line[name] for name in fields}) for line in lines}
-    for cell in cells(arguments.parts.split(","), arguments.seeds):
+    for cell in cells(arguments.seeds):
         if time.process_time() > arguments.at_most:
             break
         if cell not in done:
