@@ -275,7 +275,7 @@ def cells(num_seeds: int) -> Iterator[Cell]:
     """What there is to run, the most telling first."""
     seeds = range(num_seeds)
     yield from (Cell(p, a, s) for p in MAIN for a in CHEAP for s in seeds)
-    yield from (Cell(p, a, s) for a in ("auto", "linas") for s in seeds for p in MAIN)
+    yield from (Cell(p, a, s) for s in seeds for p in MAIN for a in ("auto", "linas"))
     yield from (Cell(p, "Optuna TPE", s) for s in seeds for p in MAIN)
     for p in DEVICES[:4]:
         yield from (Cell(p, a, s) for a in ("auto", *CHEAP) for s in seeds)

@@ -324,7 +324,7 @@ def _maximize(
     targets: Floats,
     inflation: Floats,
     start: Floats | None = None,
-    num_steps: int = 50,
+    num_steps: int = 30,
 ) -> tuple[Floats, float]:
     """Parameters of greatest posterior density, and their negative log density.
 

@@ -13,7 +13,8 @@ from nasbench.search.surrogate import Surrogate
 from nasbench.space import Genomes
 
 _NUM_MEASURED_STARTS = 100
-_NUM_RANDOM_STARTS = 1_000
+_NUM_RANDOM_STARTS = 500
+_NUM_CONSIDERED = 1_000  # of the pool, those of the best predicted ranks
 _MIN_SAMPLES = 5  # where many of the first trials failed
 _SURENESS = 0.6
 
@@ -44,8 +45,8 @@ class AutoSearch(SearchAlgorithm):
         seed: int = 0,
         *,
         num_initial: int = 20,
-        predictor: str = "auto",
-        pool_size: int = 3_000,
+        predictor: str = "gp",
+        pool_size: int = 2_000,
         random_fraction: float = 0.1,
     ) -> None:
         super().__init__(problem, seed)
@@ -73,7 +74,7 @@ class AutoSearch(SearchAlgorithm):
         return np.concatenate([chosen, random])
 
     def _pool(self, rng: np.random.Generator) -> Candidates:
-        """Candidates that are not known yet, with predicted losses."""
+        """Promising candidates that are not known yet, with predicted losses, best first."""
         space, score = self.problem.space, self._surrogate.score
         if space.size <= self._pool_size:
             found = Candidates.scored(self.every_genome, score)
@@ -84,18 +85,18 @@ class AutoSearch(SearchAlgorithm):
             )
             found = evolve_candidates(space, score, start, self._pool_size, rng)
         is_new = [not self.is_known(key) for key in genome_keys(found.genomes)]
-        return found.take(np.flatnonzero(is_new))
+        return found.take(np.flatnonzero(is_new)).best(_NUM_CONSIDERED)
 
     def _best(self, pool: Candidates, count: int, rng: np.random.Generator) -> Genomes:
         """At most `count` of the pool: those of the greatest gain, or the least violated."""
         feasible = pool.take(np.flatnonzero(pool.violations == 0))
         measured = self.losses[self.violations == 0]
         if len(measured) == 0 or len(feasible.genomes) == 0:
-            return pool.best(count).genomes
+            return pool.genomes[:count]
         gain = HypervolumeGain(self._surrogate.on_scale(measured), rng)
         gain.take(*self._believed(self.pending))
         rows = gain.best(*self._believed(feasible.genomes), count)
-        return np.concatenate([feasible.genomes[rows], pool.best(count).genomes])[:count]
+        return np.concatenate([feasible.genomes[rows], pool.genomes])[:count]
 
     def _believed(self, genomes: Genomes) -> tuple[np.ndarray, np.ndarray]:
         means, stds = self._surrogate.predict(genomes)

@@ -18,7 +18,7 @@ from nasbench.search.stretch import Stretch
 from nasbench.space import Genomes
 
 _ROUNDING = 1e-9  # of violations, which are relative to their bound
-_MAX_SAMPLES = 400  # of the first trials; processes take time cubic in them
+_MAX_SAMPLES = 300  # of the first trials; processes take time cubic in them
 _SHARE_OF_BEST = 0.75
 
 
@@ -31,7 +31,7 @@ class Surrogate:
     violates as much as the prediction exceeds its own standard deviation. So a candidate is
     taken to be feasible until measurements say otherwise.
 
-    Where there are more than 400 trials, it learns from the best 300 of them, 100 others, and
+    Where there are more than 300 trials, it learns from the best 225 of them, 75 others, and
     those of the last batches.
 
     Args:

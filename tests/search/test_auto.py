@@ -113,7 +113,7 @@ def test_proposals_respect_a_constraint_on_an_objective():
     ("options", "message"),
     [
         ({"predictor": "rigde"}, "unknown predictor 'rigde'; did you mean 'ridge'"),
-        ({"num_initial": 0}, "at least 1, but they were 0 and 3000"),
+        ({"num_initial": 0}, "at least 1, but they were 0 and 2000"),
         ({"pool_size": 0}, "at least 1, but they were 20 and 0"),
         ({"random_fraction": 1.5}, "random_fraction is 0 to 1, but it was 1.5"),
     ],
