@@ -68,7 +68,8 @@ class HypervolumeGain:
             gains_N[taken] = -1.0
             taken.append(int(np.argmax(gains_N)))
             self._reached_SL = np.maximum(self._reached_SL, values_SNL[:, taken[-1]])
-        return rows[taken]
+        chosen: Rows = rows[taken]
+        return chosen
 
     def _promising(self, sampled_SNM: Floats) -> Rows:
         """Those that gain most by some of the directions."""
