@@ -29,6 +29,8 @@ def read(path: Path) -> pd.DataFrame:
     """One row per search, each once."""
     frame = pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
     frame = frame.drop_duplicates(["problem", "algorithm", "seed", "batch_size", "num_pending"])
+    by_tens = (frame["algorithm"] == "linas") & (frame["batch_size"] == 10)
+    frame.loc[by_tens, "algorithm"] = "linas, batches of 10"
     for budget in BUDGETS:
         frame[budget] = [found.get(str(budget)) for found in frame["hypervolume"]]
     return frame

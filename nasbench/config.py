@@ -169,7 +169,7 @@ class LatencyConfig(Section):
 class SearchConfig(Section):
     """What is optimized, by which algorithm, with how many measured sub-networks."""
 
-    algorithm: str = "linas"
+    algorithm: str = "auto"
     objectives: tuple[str, ...] = ("top1_error", "latency_ms")
     constraints: tuple[str, ...] = ()
     num_trials: PositiveInt = 160
