@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -43,6 +43,16 @@ class TaskConfig(Section):
     """Folder of the public data files; the default is the environment's NASBENCH_DATA."""
     options: dict[str, Any] = {}
     """Passed to the task: augmentation, vocabulary, lengths; what there is depends on the task."""
+
+
+class TableConfig(Section):
+    """Architectures that somebody measured, to search without training; see `tasks.tables`."""
+
+    name: str
+    conditions: tuple[str, ...]
+    """Under which they were measured: a data set and a device, say ("cifar10", "raspi4")."""
+    data_dir: Path | None = None
+    """Folder of the public data files; the default is the environment's NASBENCH_DATA."""
 
 
 class SupernetConfig(Section):
@@ -179,13 +189,14 @@ class LatencyConfig(Section):
 class SearchConfig(Section):
     """What is optimized, by which algorithm, with how many measured sub-networks."""
 
-    algorithm: str = "linas"
+    algorithm: str = "auto"
     objectives: tuple[str, ...] = ("top1_error", "latency_ms")
     constraints: tuple[str, ...] = ()
     num_trials: PositiveInt = 160
     batch_size: PositiveInt = 20
     """Sub-networks that the algorithm proposes at once, and learns from together."""
     max_consecutive_failures: PositiveInt = 10
+    """So many failures in a row end a search of sub-networks; in a table they are gaps."""
     options: dict[str, Any] = {}
     """Passed to the algorithm."""
 
@@ -239,13 +250,26 @@ class NestConfig(Section):
     """Passed to the strategy that fine-tunes."""
 
 
+_ABOUT_NETWORKS = (
+    "task",
+    "supernet",
+    "training",
+    "evaluation",
+    "latency",
+    "resources",
+    "export",
+    "nest",
+)
+
+
 class RunConfig(Section):
-    """A complete run."""
+    """A complete run: of a supernet on a task, or of a search through a table."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(default=0, ge=0, lt=2**63)
-    task: TaskConfig
-    supernet: SupernetConfig
+    table: TableConfig | None = None
+    task: TaskConfig | None = None
+    supernet: SupernetConfig | None = None
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     latency: LatencyConfig = LatencyConfig()
@@ -254,11 +278,43 @@ class RunConfig(Section):
     export: ExportConfig = ExportConfig()
     nest: NestConfig = NestConfig()
 
+    @model_validator(mode="after")
+    def _says_what_is_searched(self) -> Self:
+        if self.table is None:
+            for section in ("task", "supernet"):
+                if getattr(self, section) is None:
+                    raise ValueError(f"lacks the setting '{section}' (or 'table')")
+        else:
+            for section in _ABOUT_NETWORKS:
+                if section in self.model_fields_set:
+                    raise ValueError(f"a search of a table has no section '{section}'")
+        return self
+
+    def network_sections(self) -> tuple[TaskConfig, SupernetConfig]:
+        """The sections that describe networks; RequestError where a table is searched instead."""
+        if self.task is None or self.supernet is None:
+            raise RequestError(
+                f"'{self.name}' searches a table of architectures that were measured already, so "
+                "there is nothing to train, profile, extract or export; use: nasbench run, "
+                "search or report"
+            )
+        return self.task, self.supernet
+
+    def _dump(self) -> dict[str, Any]:
+        """The sections that this kind of run has, as plain values."""
+        others = {"table"} if self.table is None else set(_ABOUT_NETWORKS)
+        return self.model_dump(mode="json", exclude=others)
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide what a run finds; two runs that differ here are different."""
-        found = self.model_dump(mode="json", exclude={"name", "resources", "export", "nest"})
-        del found["task"]["data_dir"], found["latency"]["predictor"]  # places of files
-        found["training"] = self.training.identity()
+        found = self._dump()
+        for section in ("name", "resources", "export", "nest"):
+            found.pop(section, None)
+        if self.table is None:
+            found["training"] = self.training.identity()
+            del found["task"]["data_dir"], found["latency"]["predictor"]  # places of files
+        else:
+            del found["table"]["data_dir"]
         del found["search"]["num_trials"]  # raising it carries the search on
         return found
 
@@ -270,7 +326,7 @@ class RunConfig(Section):
 
     def to_yaml(self) -> str:
         """The complete configuration, defaults included, as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.safe_dump(self._dump(), sort_keys=False)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -365,11 +421,16 @@ def _sentence(error: ValidationError) -> str:
 def _settings_of(sections: Sequence[str]) -> list[str]:
     model: type[BaseModel] = RunConfig
     for section in sections:
-        annotation = model.model_fields[section].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        annotation: Any = model.model_fields[section].annotation
+        kinds = [kind for kind in (annotation, *get_args(annotation)) if _is_section(kind)]
+        if not kinds:
             return []
-        model = annotation
+        model = kinds[0]
     return list(model.model_fields)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _possible(sections: Sequence[str]) -> str:

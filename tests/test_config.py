@@ -19,7 +19,7 @@ def path(tmp_path):
 def test_defaults_complete_a_minimal_file(path):
     config = load_config(path)
     assert config == RunConfig.model_validate(MINIMAL)
-    assert config.search.algorithm == "linas"
+    assert config.search.algorithm == "auto"
 
 
 def test_the_complete_yaml_gives_the_same_configuration(path):

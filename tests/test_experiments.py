@@ -14,7 +14,7 @@ RUNS = [path for path in FOLDER.glob("*.yaml") if "name" in yaml.safe_load(path.
 
 
 def test_there_is_one_for_every_task_that_ships_data():
-    tasks = {load_config(path).task.name for path in RUNS}
+    tasks = {config.task.name for config in map(load_config, RUNS) if config.task is not None}
     assert tasks >= {"digits", "fashion_mnist", "sst2", "language_model", "multi30k"}
 
 

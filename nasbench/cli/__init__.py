@@ -24,7 +24,7 @@ from nasbench.cli.options import (
 )
 from nasbench.cli.tables import print_catalogue, print_outcome, print_presets, print_profile
 from nasbench.errors import NasbenchError, RequestError
-from nasbench.experiment.run import STAGES, Run, load_run
+from nasbench.experiment.run import Run, load_run
 
 app = typer.Typer(
     help="Train one supernet, search it for the Pareto front, ship the sub-network that fits.",
@@ -43,7 +43,8 @@ def run_command(
     config: ConfigOrRun, settings: Settings = None, out: Out = None, address: Address = None
 ) -> None:
     """Train, search, report and export; again = carry on where it stopped."""
-    _do(open_run(config, settings, out, address), STAGES)
+    opened = open_run(config, settings, out, address)
+    _do(opened, opened.stages)
 
 
 def _stage_command(stage: str, does: str) -> None:
@@ -94,6 +95,7 @@ def export_command(
         run, [*(settings or []), *([f"export.pick={pick}"] if pick else [])], out, None
     )
     opened.check_folder()
+    opened.check_stages(["export"])
     with stoppable(), opened.exclusive(), shown_progress() as progress:
         export(opened, progress, where=where)
 
@@ -121,11 +123,11 @@ def nest_command(
         *([f"nest.num_members={members}"] if members is not None else []),
         *(["nest.finetune=true"] if finetune else []),
     ]
-    opened = _open(run, overrides, out, None)
+    opened = open_run(run, overrides, out, None)
     opened.check_folder()
     if not opened.folder.exists():
         raise RequestError(f"'{opened.folder}' is not trained; run: nasbench train")
-    with _stoppable(), opened.exclusive(), shown_progress() as progress:
+    with stoppable(), opened.exclusive(), shown_progress() as progress:
         model = nest(opened, progress)
     print_ladder(opened, model)
 
@@ -135,7 +137,7 @@ def list_command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="supernets, algorithms, predictors, tasks, strategies, engines or targets"
+            help="supernets, algorithms, predictors, tasks, tables, strategies, engines or targets"
         ),
     ] = None,
 ) -> None:
@@ -202,6 +204,7 @@ def predictors_command(
 def _do(run: Run, stages: Sequence[str]) -> None:
     """Check the request, do what is not done, and say what came of it."""
     run.check_folder()
+    run.check_stages(stages)
     if all(run.is_done(stage) for stage in stages):
         typer.echo(f"'{run.folder}' is finished ({', '.join(stages)}); nothing to do.")
     else:

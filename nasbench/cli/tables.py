@@ -13,6 +13,7 @@ from rich.table import Table
 
 from nasbench.errors import unknown_name
 from nasbench.experiment.run import Run
+from nasbench.objectives import METRICS
 
 if TYPE_CHECKING:
     from nasbench.experiment.device_files import DeviceFile
@@ -36,13 +37,13 @@ def print_outcome(run: Run) -> None:
         front = [row for row in csv.DictReader(stream) if row["rank"] == "1"]
     shown = {
         "architecture": "architecture_id",
-        **_measured_columns(front[0]),
+        **_measured_columns(run, front[0]),
         "latency [ms]": "latency_ms",
         "MACs": "num_macs [count]",
         "parameters": "num_parameters [count]",
     }
     shown = {heading: column for heading, column in shown.items() if column in front[0]}
-    exported = run.record["stages"]["export"]["architecture_id"]
+    exported = run.record["stages"].get("export", {}).get("architecture_id")
     table = Table(title=f"Pareto front of {run.config.name}: {len(front)} sub-networks")
     for heading in shown:
         table.add_column(heading, justify="left" if heading == "architecture" else "right")
@@ -52,14 +53,14 @@ def print_outcome(run: Run) -> None:
         table.add_row(*cells, style="bold" if is_exported else None)
     console = _console()
     console.print(table)
-    export = run.folder / "export" / exported
-    for label, path in (
-        ("table", run.folder / "pareto.csv"),
-        ("figure", run.folder / "pareto.png"),
-        ("exported", export / "model.onnx"),
-    ):
+    left = {"table": run.folder / "pareto.csv", "figure": run.folder / "pareto.png"}
+    if exported is not None:
+        left["exported"] = run.folder / "export" / exported / "model.onnx"
+    for label, path in left.items():
         if path.exists():
             console.print(f"{label:>9}: {path}", highlight=False, markup=False, soft_wrap=True)
+    if exported is None:
+        return
     middle = float(front[len(front) // 2][shown.get("latency [ms]", shown["MACs"])])
     bound = f"latency <= {middle:.3g} ms" if "latency [ms]" in shown else f"macs <= {middle:.0f}"
     console.print(
@@ -70,9 +71,12 @@ def print_outcome(run: Run) -> None:
     )
 
 
-def _measured_columns(columns: Iterable[str]) -> dict[str, str]:
-    """Heading -> column of the task's first metric, on validation and on test data."""
-    measured = next(column for column in columns if column.startswith("validation_"))
+def _measured_columns(run: Run, columns: Iterable[str]) -> dict[str, str]:
+    """Heading -> column of the first metric that depends on data, as the run has it."""
+    measured = next((column for column in columns if column.startswith("validation_")), None)
+    if measured is None:  # a table without validation data
+        headers = [METRICS[objective.metric].header for objective in run.objectives]
+        return {header: header for header in headers}
     metric = measured.removeprefix("validation_")
     label = metric.partition(" ")[0].removeprefix("top1_")
     return {f"{split} {label}": f"{split}_{metric}" for split in ("validation", "test")}
@@ -305,6 +309,7 @@ def print_catalogue(kind: str | None) -> None:
     from nasbench.supernet.sharing import SHARINGS
     from nasbench.supernet.training.strategies import STRATEGIES
     from nasbench.tasks import TASKS
+    from nasbench.tasks.tables import TABLES
 
     catalogue: dict[str, Iterable[str]] = {
         "supernets": SUPERNETS,
@@ -312,6 +317,7 @@ def print_catalogue(kind: str | None) -> None:
         "algorithms": ALGORITHMS,
         "predictors": PREDICTORS,
         "tasks": TASKS,
+        "tables": TABLES,
         "strategies": STRATEGIES,
         "engines": ENGINES,
         "targets": EXPORTERS,

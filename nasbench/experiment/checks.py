@@ -6,6 +6,7 @@ that bad input costs a second and leaves no trace.
 
 from nasbench.distributed.cluster import check_address
 from nasbench.errors import RequestError
+from nasbench.experiment.measured import build_measured, check_measured
 from nasbench.experiment.parts import (
     LATENCY_METRICS,
     PREDICTED_METRIC,
@@ -36,9 +37,13 @@ def check(run: Run) -> None:
         RequestError: the first thing that is wrong, in one sentence.
     """
     config = run.config
+    if config.table is not None:
+        _check_search_of_table(run)
+        return
+    task_section, supernet_section = config.network_sections()
     for registry, name in (
-        (TASKS, config.task.name),
-        (SUPERNETS, config.supernet.family),
+        (TASKS, task_section.name),
+        (SUPERNETS, supernet_section.family),
         (STRATEGIES, config.training.strategy),
         (ALGORITHMS, config.search.algorithm),
         (ENGINES, config.latency.engine),
@@ -79,6 +84,14 @@ def check(run: Run) -> None:
     load_latest(run.checkpoints, training_fingerprint(config, supernet, task))
     known = [c.resolve(largest) for c in run.constraints if c.metric in largest]
     build_algorithm(run, build_problem(run, supernet, known))
+
+
+def _check_search_of_table(run: Run) -> None:
+    ALGORITHMS[run.config.search.algorithm]
+    run.check_folder()
+    measured = build_measured(run.config)
+    check_measured(run, measured)
+    build_algorithm(run, measured.problem(run))
 
 
 def _check_metrics(run: Run, task: Task) -> None:

@@ -30,14 +30,21 @@ def build_task(config: RunConfig) -> Task:
     """The task, from `task.data_dir` or the environment's NASBENCH_DATA.
 
     Raises:
-        RequestError: for data that is missing or wrong, or an option that the task does not know.
+        RequestError: for data that is missing or wrong, an option that the task does not know,
+            or a run that searches a table.
     """
-    data_dir = config.task.data_dir or os.environ.get("NASBENCH_DATA")
-    builder = TASKS[config.task.name]
+    task = config.network_sections()[0]
+    builder = TASKS[task.name]
     try:
-        return builder(Path(data_dir) if data_dir else None, **config.task.options)
+        return builder(public_data(task.data_dir), **task.options)
     except TypeError as error:
-        raise RequestError(f"task.options do not fit '{config.task.name}': {error}") from error
+        raise RequestError(f"task.options do not fit '{task.name}': {error}") from error
+
+
+def public_data(data_dir: Path | None) -> Path | None:
+    """The folder of the public data: a section's `data_dir`, or the environment's NASBENCH_DATA."""
+    folder = data_dir or os.environ.get("NASBENCH_DATA")
+    return Path(folder) if folder else None
 
 
 def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
@@ -46,7 +53,8 @@ def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
     Raises:
         RequestError: if the family is for other data than the task's, or an option is unknown.
     """
-    name, from_data = config.supernet.family, task.network_settings
+    asked = config.network_sections()[1]
+    name, from_data = asked.family, task.network_settings
     family = SUPERNETS[name]
     if not set(from_data) <= set(family.settings):
         fitting = [n for n in SUPERNETS if set(from_data) <= set(SUPERNETS[n].settings)]
@@ -54,7 +62,7 @@ def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
             f"the family '{name}' is not for data such as that of task '{task.name}', which "
             f"decides {', '.join(from_data)}; possible: {', '.join(fitting) or 'none'}"
         )
-    options = config.supernet.options
+    options = asked.options
     for own in ("preset", "sharing", "seed"):
         if own in options:
             place = "seed" if own == "seed" else f"supernet.{own}"
@@ -63,8 +71,8 @@ def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
     if decided:
         raise RequestError(f"supernet.options cannot set {decided[0]}, which the data decides")
     return family.build(
-        preset=config.supernet.preset,
-        sharing=config.supernet.sharing,
+        preset=asked.preset,
+        sharing=asked.sharing,
         seed=config.seed,
         **options,
         **from_data,
@@ -73,12 +81,12 @@ def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
 
 def training_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -> str:
     """Of everything that the trained weights depend on."""
-    return _digest(
+    return digest(
         [
             config.seed,
             supernet.fingerprint,
             task.digests(),
-            config.task.options,
+            config.network_sections()[0].options,
             config.training.identity(),
         ]
     )
@@ -89,7 +97,7 @@ def search_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -
     latency = config.latency.model_dump(mode="json")
     if config.latency.predictor is not None:  # what it says, wherever it lies
         latency["predictor"] = read_device_file(config.latency.predictor).model_dump(mode="json")
-    return _digest(
+    return digest(
         [
             training_fingerprint(config, supernet, task),
             config.evaluation.model_dump(mode="json"),
@@ -98,7 +106,8 @@ def search_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -
     )
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """A name for plain values, which changes when any of them does."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 

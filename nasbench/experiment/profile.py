@@ -42,14 +42,15 @@ class Profile:
 
 def profile_run(config: RunConfig) -> Profile:
     """The space of a configuration, and what its constraints leave; RequestError as in a run."""
+    _, asked = config.network_sections()
     task = build_task(config)
     with torch.device("meta"):
         supernet = build_supernet(config, task)
-        sliced = SUPERNETS[config.supernet.family].build(**_without_sharing(supernet))
+        sliced = SUPERNETS[asked.family].build(**_without_sharing(supernet))
     num_trained, num_sliced = count_parameters(supernet), count_parameters(sliced)
     counts = _counts(supernet)
     constraints = {text: _verdict(text, counts) for text in config.search.constraints}
-    name = f"{config.supernet.family} {config.supernet.preset}"
+    name = f"{asked.family} {asked.preset}"
     return Profile(
         name=name,
         size=supernet.space.size,

@@ -17,7 +17,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -168,9 +168,19 @@ class Run:
         return [f"export/{done['architecture_id']}/manifest.json"] if has_export else []
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """What there is to do, in order: a table is searched and reported."""
+        return STAGES if self.config.table is None else ("search", "report")
+
+    def check_stages(self, stages: Iterable[str]) -> None:
+        """RequestError for a stage that this kind of run does not have."""
+        if not set(stages) <= set(self.stages):
+            self.config.network_sections()
+
+    @property
     def is_finished(self) -> bool:
         """Whether every stage is done."""
-        return all(self.is_done(stage) for stage in STAGES)
+        return all(self.is_done(stage) for stage in self.stages)
 
     def mark_done(self, stage: str, *, seconds: float, **facts: Any) -> None:
         """Record that a stage is done; those after it are to be done again."""

@@ -1,7 +1,7 @@
 """The stages of a run: train, search, report, export. Each carries on where it was stopped."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from nasbench.distributed.data_parallel import TrainingRecipe, train_on_ray
 from nasbench.distributed.pool import LocalPool, RayPool
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
+from nasbench.experiment.measured import build_measured
 from nasbench.experiment.nesting import draw_ladder
 from nasbench.experiment.parts import (
     PREDICTED_METRIC,
@@ -34,6 +35,7 @@ from nasbench.experiment.report import write_pareto_csv
 from nasbench.experiment.run import STAGES, Run
 from nasbench.export.manifest import export_subnetwork
 from nasbench.objectives import Constraint
+from nasbench.search import SearchProblem
 from nasbench.search.loop import Evaluate, run_search
 from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
@@ -88,6 +90,16 @@ def _described_step(report: StepReport, num_epochs: int, metric: str) -> str:
 
 def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     """Measure sub-networks until the budget is spent; finished trials of before are kept."""
+    if run.config.table is not None:
+        measured = build_measured(run.config)
+        run.begin_search(measured.table.space, measured.fingerprint, run.constraints)
+        return _spend_budget(
+            run,
+            measured.problem(run),
+            measured.evaluate,
+            progress,
+            max_consecutive_failures=run.config.search.num_trials,
+        )
     supernet, task = load_trained(run)
     recipe = build_recipe(run, supernet, task, with_latency=needs_latency(run))
     predicted_ms = latency_predictor(run, supernet)
@@ -97,21 +109,41 @@ def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
         run.begin_search(
             supernet.space, search_fingerprint(run.config, supernet, task), constraints
         )
-        store = run.open_store()
-        finished = [trial for trial in store.trials() if trial.state.is_finished]
-        progress.start("search", run.config.search.num_trials, len(finished))
-        problem = build_problem(run, supernet, constraints)
-        trials = run_search(
-            problem,
-            build_algorithm(run, problem),
-            store,
+        return _spend_budget(
+            run,
+            build_problem(run, supernet, constraints),
             evaluate,
-            num_trials=run.config.search.num_trials,
-            batch_size=run.config.search.batch_size,
+            progress,
             initial=(supernet.largest, supernet.smallest),  # they bound the front
             max_consecutive_failures=run.config.search.max_consecutive_failures,
-            on_trial=lambda trial: progress.advance(_described(run, trial)),
         )
+
+
+def _spend_budget(
+    run: Run,
+    problem: SearchProblem,
+    evaluate: Evaluate,
+    progress: Progress,
+    *,
+    initial: Sequence[Architecture] = (),
+    max_consecutive_failures: int,
+) -> dict[str, Any]:
+    """Search with the run's algorithm, and say what came of it."""
+    config = run.config.search
+    store = run.open_store()
+    finished = [trial for trial in store.trials() if trial.state.is_finished]
+    progress.start("search", config.num_trials, len(finished))
+    trials = run_search(
+        problem,
+        build_algorithm(run, problem),
+        store,
+        evaluate,
+        num_trials=config.num_trials,
+        batch_size=config.batch_size,
+        initial=initial,
+        max_consecutive_failures=max_consecutive_failures,
+        on_trial=lambda trial: progress.advance(_described(run, trial)),
+    )
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     conditions = completed[-1].conditions if completed else {}
     return {"num_completed": len(completed), "num_failed": len(trials) - len(completed)} | (
@@ -171,6 +203,11 @@ def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     if not front:
         raise WorkError(f"no completed trial of '{run.folder}' respects the constraints")
     progress.start("report", len(front), 0)
+    if run.config.table is not None:
+        measured = build_measured(run.config)
+        found_on_test = {trial.number: measured.test(trial.architecture) for trial in front}
+        _write_report(run, found_on_test, list(measured.test_columns))
+        return {"num_front": len(front)}
     evaluator = build_recipe(run, *load_trained(run)).build()
     tested = {}
     for trial in front:
@@ -178,17 +215,24 @@ def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
         tested[trial.number] = found
         metric = evaluator.task.metrics[0]
         progress.advance(f"test {metric} {found[metric]:.4g}")
-    write_pareto_csv(run, tested, evaluator.task.metrics)
-    if len(run.objectives) == 2:
-        plots.save(plots.plot_pareto_front(run), run.folder / "pareto.png")
-    if run.bundle.exists():
-        draw_ladder(run)
+    _write_report(run, tested, evaluator.task.metrics)
     conditions = evaluator.task.conditions()
     return {"num_front": len(front)} | ({"metric_conditions": conditions} if conditions else {})
 
 
+def _write_report(
+    run: Run, tested: Mapping[int, Mapping[str, float]], metrics: Sequence[str]
+) -> None:
+    write_pareto_csv(run, tested, metrics)
+    if len(run.objectives) == 2:
+        plots.save(plots.plot_pareto_front(run), run.folder / "pareto.png")
+    if run.bundle.exists():
+        draw_ladder(run)
+
+
 def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[str, Any]:
     """Write the chosen sub-network for every target, verified on the test images."""
+    task_section, _ = run.config.network_sections()
     config = run.config.export
     trial = run.select(where, config.pick)
     if not config.targets:
@@ -213,7 +257,7 @@ def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[st
             "architecture_id": trial.architecture.id,
             "architecture": trial.architecture.to_json(),
             "supernet": evaluator.supernet.settings,
-            "task": run.config.task.name,
+            "task": task_section.name,
             "measurements": dict(trial.measurements),
             "latency_conditions": trial.conditions,
             "test": tested,
@@ -239,7 +283,8 @@ def execute(run: Run, stages: Iterable[str] = STAGES, progress: Progress = SILEN
             not be now.
     """
     stages = tuple(stages)
-    if "train" not in stages and not run.is_done("train"):
+    run.check_stages(stages)
+    if "train" in run.stages and "train" not in stages and not run.is_done("train"):
         raise RequestError(f"the supernet of '{run.folder}' is not trained; run: nasbench train")
     run.folder.mkdir(parents=True, exist_ok=True)
     with run.exclusive():

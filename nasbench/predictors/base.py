@@ -71,6 +71,10 @@ class Predictor(ABC):
     def _predict(self, genomes: Genomes) -> Prediction:
         """Mean and standard deviation of the targets of genomes of shape (N, D)."""
 
+    def _predict_mean(self, genomes: Genomes) -> Floats:
+        """The mean alone; override where it costs less."""
+        return self._predict(genomes).mean
+
     def _held_out_means(self) -> Floats:
         """The targets learned from, each predicted without it; override where `_fit` knows."""
         genomes, targets = self._learned()
@@ -118,6 +122,15 @@ class Predictor(ABC):
         with _one_thread():
             targets = self._predict(genomes)
         return Prediction(self._center + self._scale * targets.mean, self._scale * targets.std)
+
+    def predict_mean(self, genomes: NDArray[Any]) -> Floats:
+        """The mean of `predict` alone, of shape (N,): all that an inner search asks for."""
+        self._learned()
+        genomes = self.space.canonical_genomes(genomes)
+        if self._scale == 0 or len(genomes) == 0:
+            return np.full(len(genomes), self._center)
+        with _one_thread():
+            return self._center + self._scale * self._predict_mean(genomes)
 
     def held_out_means(self) -> Floats:
         """Each value learned from as it is predicted from other samples only, of shape (N,).

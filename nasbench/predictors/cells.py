@@ -64,7 +64,8 @@ class _CellEncoding(Encoding):
 
     def _are(self, genomes: Genomes, *names: str) -> NDArray[np.bool_]:
         """Which edges carry one of these operations, of shape (N, E)."""
-        return np.isin(genomes, [self._operations.index(n) for n in names if n in self._operations])
+        are: NDArray[np.bool_] = np.array([name in names for name in self._operations])[genomes]
+        return are
 
     def _live_paths(self, genomes: Genomes) -> NDArray[np.bool_]:
         """Which paths carry something, of shape (N, P)."""

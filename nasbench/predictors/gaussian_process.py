@@ -25,11 +25,12 @@ from sklearn.preprocessing import PowerTransformer
 
 from nasbench.predictors.base import Floats, Prediction, Predictor, assign_folds
 from nasbench.predictors.encoding import ENCODINGS, Encoding, encodings_of
+from nasbench.predictors.schedule import FirstSamples
 from nasbench.space import Genomes, SearchSpace
 
 _JITTER = 1e-6
-_MAX_FITTED = 300  # samples that the weights are fitted to; all are learned from
-_MAX_COMPARED = 150  # samples that show which features and whether to warp
+_MAX_FITTED = 200  # samples that the weights are fitted to; all are learned from
+_MAX_COMPARED = 100  # samples that show which features and whether to warp
 _DEGREES_OF_FREEDOM = 2.0
 _NUM_REWEIGHTINGS = 4
 _CALIBRATION_PRIOR = 20.0  # samples' worth of trust in the model's own deviations
@@ -98,6 +99,19 @@ class _Posterior:
         variances = np.maximum(self.weights.variances(x_MF) - explained, 0.0)
         return np.asarray(cross_MN @ self.dual_N), variances
 
+    def predict_mean(self, x_MF: Floats) -> Floats:
+        """The mean alone, which costs a small part of both."""
+        linear, product = self.weights.parts(x_MF, self.x_NF)
+        return np.asarray((linear + product) @ self.dual_N)
+
+    def inflation(self) -> Floats:
+        """The variance of each sample's noise over `noise`, expected under a t distribution."""
+        residuals = self.noise_N * self.dual_N
+        variances = self.noise_N * (1.0 - self.noise_N * np.diag(self.inverse_NN))
+        squares = residuals**2 + np.maximum(variances, 0.0)
+        nu = _DEGREES_OF_FREEDOM
+        return np.asarray((nu + squares / self.weights.noise) / (nu + 1.0))
+
     def left_out(self, fold_of_row: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Error and variance of each sample as predicted without its fold, in closed form.
 
@@ -117,13 +131,13 @@ class _Features:
 
     def __init__(self, encode: Encoding, genomes: Genomes) -> None:
         features_NF = encode(genomes)
-        self._encode, self.groups = encode, encode.groups
+        self.encode, self.groups = encode, encode.groups
         self._center_F = features_NF.mean(axis=0)
         variances_G = np.bincount(self.groups, weights=features_NF.var(axis=0))
         self._scale_F = np.sqrt(np.where(variances_G > 0, variances_G, 1.0))[self.groups]
 
     def __call__(self, genomes: Genomes) -> Floats:
-        return np.asarray((self._encode(genomes) - self._center_F) / self._scale_F)
+        return np.asarray((self.encode(genomes) - self._center_F) / self._scale_F)
 
 
 class _Warp:
@@ -152,6 +166,39 @@ class _Warp:
         return float(each.sum())
 
 
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What was chosen on the first samples.
+
+    Args:
+        features: their encoding, and how it is scaled.
+        warp: of targets; None leaves them.
+        center: the mean of their values.
+        scale: the standard deviation of their values.
+        weights: of the covariance.
+        rows: the samples that the weights were fitted to.
+        inflation: of these samples' noise.
+    """
+
+    features: _Features
+    warp: _Warp | None
+    center: float
+    scale: float
+    weights: _Weights
+    rows: NDArray[np.int64]
+    inflation: Floats
+
+    def warped(self, values: Floats) -> Floats:
+        """Values on the scale of the process."""
+        targets = (values - self.center) / self.scale
+        return targets if self.warp is None else self.warp(targets)
+
+    def unwarped(self, warped: Floats) -> Floats:
+        """And back."""
+        targets = warped if self.warp is None else self.warp.back(warped)
+        return self.center + self.scale * targets
+
+
 class GaussianProcessPredictor(Predictor):
     """Gaussian process regression, its weights, features and scale those of greatest evidence.
 
@@ -163,6 +210,7 @@ class GaussianProcessPredictor(Predictor):
     Student's t distribution, fitted as a mixture of normal ones by expectation maximization
     (Lange et al., JASA 1989), since some latencies are measured while a device does something
     else. *Deviations* are scaled to cover held-out errors as those of a normal distribution would.
+    Features, warping and weights are chosen thrice per doubling of the samples (`schedule.py`).
 
     Args:
         space: what the genomes belong to.
@@ -179,84 +227,101 @@ class GaussianProcessPredictor(Predictor):
         names = encodings_of(space) or ("one_hot", self.general_encoding)
         competing = [self.encode] if encoding else [ENCODINGS[name](space) for name in names]
         self._beliefs = dict.fromkeys(competing, 0.0)  # log odds before anything was measured
+        self._settled_on: FirstSamples | None = None
 
     def _fit(self, genomes: Genomes, targets: Floats) -> None:
-        rows = np.random.default_rng(self.seed).permutation(len(targets))
-        self._warp: _Warp | None
-        self.encode, self._warp = self._choose(genomes, targets, rows[:_MAX_COMPARED])
-        self._features = _Features(self.encode, genomes)
-        x_NF = self._features(genomes)
-        warped = targets if self._warp is None else self._warp(targets)
-        groups, some = self._features.groups, np.sort(rows[:_MAX_FITTED])
-        weights, inflation = _fit_robustly(groups, x_NF[some], warped[some])
-        if len(some) < len(rows):
-            mean, variance = _Posterior(weights, x_NF[some], warped[some], inflation).predict(x_NF)
-            inflation = _inflation((warped - mean) ** 2 + variance, weights.noise)
-        self._posterior = _Posterior(weights, x_NF, warped, inflation)
+        values = self._center + self._scale * targets  # targets' scale changes with every sample
+        first = FirstSamples.of(genomes, values)
+        if not first.are(self._settled_on):
+            self._settled_on = first
+            self._settings = self._settle(first)
+        settings = self._settings
+        self.encode = settings.features.encode
+        x_NF, warped = settings.features(genomes), settings.warped(values)
+        inflation = np.ones(len(values))
+        inflation[settings.rows] = settings.inflation
+        posterior = _Posterior(settings.weights, x_NF, warped, inflation)
+        if len(settings.rows) < len(values):
+            posterior = _Posterior(settings.weights, x_NF, warped, posterior.inflation())
+        self._posterior = posterior
 
-        errors, variances = self._posterior.left_out(assign_folds(len(targets), self.seed))
+        errors, variances = posterior.left_out(assign_folds(len(targets), self.seed))
         self._held_out = warped - errors
-        typical = np.sqrt(variances - self._posterior.noise_N + weights.noise + _JITTER)
+        typical = np.sqrt(variances - posterior.noise_N + settings.weights.noise + _JITTER)
         covering = np.quantile(np.abs(errors) / typical, 0.6827)
         trust = _CALIBRATION_PRIOR / (_CALIBRATION_PRIOR + len(targets))
         self._stretch = trust + (1.0 - trust) * covering
 
+    def _settle(self, first: FirstSamples) -> "_Settings":
+        """What the first samples say of features, scale, weights and outliers."""
+        center, scale = float(first.values.mean()), float(first.values.std())
+        targets = (first.values - center) / (scale or 1.0)
+        rows = np.random.default_rng(self.seed).permutation(len(first))
+        encode, warp, start = self._choose(first.genomes, targets, rows[:_MAX_COMPARED])
+        features = _Features(encode, first.genomes)
+        some = np.sort(rows[:_MAX_FITTED])
+        x_NF = features(first.genomes[some])
+        warped = targets[some] if warp is None else warp(targets[some])
+        weights, inflation = _fit_robustly(features.groups, x_NF, warped, start)
+        return _Settings(features, warp, center, scale or 1.0, weights, some, inflation)
+
     def _choose(
         self, genomes: Genomes, targets: Floats, rows: NDArray[np.int64]
-    ) -> tuple[Encoding, _Warp | None]:
-        """The encoding and the scale that make some of the targets most probable."""
+    ) -> tuple[Encoding, _Warp | None, Floats]:
+        """The encoding and the scale that make some of the targets most probable, and by what."""
         targets = targets[rows]
         equally_noisy = np.ones(len(rows))
         warps: list[_Warp | None] = [None]
         if np.ptp(targets) > 0:
             warps.append(_Warp(targets))
-        losses = {}
+        found = {}
         for encode, belief in self._beliefs.items():
             features = _Features(encode, genomes[rows])
             x_NF = features(genomes[rows])
             for warp in warps:
                 warped = targets if warp is None else warp(targets)
-                _, loss = _maximize(features.groups, x_NF, warped, equally_noisy)
+                parameters, loss = _maximize(features.groups, x_NF, warped, equally_noisy)
                 log_slopes = 0.0 if warp is None else warp.log_slopes(targets)
-                losses[encode, warp] = loss - log_slopes - belief
-        return min(losses, key=losses.__getitem__)
+                found[encode, warp] = loss - log_slopes - belief, parameters
+        encode, warp = min(found, key=lambda key: found[key][0])
+        return encode, warp, found[encode, warp][1]
 
     def _predict(self, genomes: Genomes) -> Prediction:
-        mean, variance = self._posterior.predict(self._features(genomes))
-        std = self._stretch * np.sqrt(variance + self._posterior.weights.noise)
-        if self._warp is None:
-            return Prediction(mean, std)
-        low, middle, high = (self._warp.back(mean + shift * std) for shift in (-1.0, 0.0, 1.0))
+        settings = self._settings
+        mean, variance = self._posterior.predict(settings.features(genomes))
+        std = self._stretch * np.sqrt(variance + settings.weights.noise)
+        low, middle, high = (
+            (settings.unwarped(mean + shift * std) - self._center) / self._scale
+            for shift in (-1.0, 0.0, 1.0)
+        )
         return Prediction(middle, (high - low) / 2)
 
+    def _predict_mean(self, genomes: Genomes) -> Floats:
+        mean = self._posterior.predict_mean(self._settings.features(genomes))
+        return (self._settings.unwarped(mean) - self._center) / self._scale
+
     def _held_out_means(self) -> Floats:
-        return self._held_out if self._warp is None else self._warp.back(self._held_out)
+        return (self._settings.unwarped(self._held_out) - self._center) / self._scale
 
 
 # -- fitting ------------------------------------------------------------------------------------
 
 
 def _fit_robustly(
-    groups: NDArray[np.int64], x_NF: Floats, targets: Floats
+    groups: NDArray[np.int64], x_NF: Floats, targets: Floats, start: Floats
 ) -> tuple[_Weights, Floats]:
-    """Weights, and how many times the noise's variance each sample has."""
+    """Weights, and how many times the noise's variance each sample has.
+
+    Args:
+        start: parameters that suit some of the samples.
+    """
     inflation = np.ones(len(targets))
-    parameters, _ = _maximize(groups, x_NF, targets, inflation)
+    parameters, _ = _maximize(groups, x_NF, targets, inflation, start, num_steps=20)
     for _ in range(_NUM_REWEIGHTINGS):
         posterior = _Posterior(_weights(groups, parameters), x_NF, targets, inflation)
-        noise_N = posterior.noise_N
-        residuals = noise_N * posterior.dual_N
-        variances = noise_N * (1.0 - noise_N * np.diag(posterior.inverse_NN))
-        squares = residuals**2 + np.maximum(variances, 0.0)
-        inflation = _inflation(squares, posterior.weights.noise)
+        inflation = posterior.inflation()
         parameters, _ = _maximize(groups, x_NF, targets, inflation, parameters, num_steps=10)
     return _weights(groups, parameters), inflation
-
-
-def _inflation(squared_errors_N: Floats, noise: float) -> Floats:
-    """The variance of each sample's noise over `noise`, expected under a t distribution."""
-    nu = _DEGREES_OF_FREEDOM
-    return (nu + squared_errors_N / noise) / (nu + 1.0)
 
 
 def _maximize(
@@ -265,7 +330,7 @@ def _maximize(
     targets: Floats,
     inflation: Floats,
     start: Floats | None = None,
-    num_steps: int = 50,
+    num_steps: int = 30,
 ) -> tuple[Floats, float]:
     """Parameters of greatest posterior density, and their negative log density.
 

@@ -35,5 +35,6 @@ ALGORITHMS: Registry[Callable[..., SearchAlgorithm]] = Registry(
         "optuna_nsga2": "nasbench.search.optuna_samplers:OptunaNSGA2",
         "weaknas": "nasbench.search.weaknas:WeakNAS",
         "linas": "nasbench.search.linas:LINAS",
+        "auto": "nasbench.search.auto:AutoSearch",
     },
 )

@@ -120,6 +120,12 @@ class PredictorContract:
         ticks = kind(MIXED_SPACE).fit(genomes, values * 1024).predict(genomes)
         assert_equal(ticks, Prediction(milliseconds.mean * 1024, milliseconds.std * 1024))
 
+    def test_the_mean_alone_is_that_of_the_prediction(self, kind):
+        genomes, values = samples(60)
+        predictor = kind(MIXED_SPACE).fit(genomes[:40], np.exp(values[:40]))
+        expected = predictor.predict(genomes).mean
+        np.testing.assert_allclose(predictor.predict_mean(genomes), expected, rtol=1e-9)
+
     def test_held_out_predictions_do_not_know_what_they_predict(self, kind):
         genomes, _ = samples(80)
         noise = np.random.default_rng(1).normal(size=80)

@@ -71,8 +71,8 @@ def test_it_warps_what_has_a_long_tail_and_nothing_else():
     values = losses[:, 0] / losses.std()
     plain = PREDICTORS["gp"](MIXED_SPACE).fit(genomes, values)
     tailed = PREDICTORS["gp"](MIXED_SPACE).fit(genomes, np.exp(2 * values))
-    assert plain._warp is None
-    assert tailed._warp is not None
+    assert plain._settings.warp is None
+    assert tailed._settings.warp is not None
     taus = [kendalltau(p.predict(genomes).mean, values).statistic for p in (plain, tailed)]
     assert min(taus) > 0.9
 

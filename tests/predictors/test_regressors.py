@@ -10,7 +10,7 @@ from sklearn.svm import SVR
 from nasbench.encoding import one_hot
 from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS
-from nasbench.predictors.auto import AutoPredictor, comparison_size
+from nasbench.predictors.auto import AutoPredictor
 from nasbench.predictors.ensemble import EnsemblePredictor
 from nasbench.predictors.transfer import TransferPredictor
 from nasbench.space import ElasticDimension, SearchSpace
@@ -163,11 +163,6 @@ def test_auto_takes_another_than_its_first_only_where_that_is_clearly_better():
     for first, second in (("ridge", "gp"), ("gp", "ridge")):
         auto = AutoPredictor(MIXED_SPACE, candidates=(first, second)).fit(genomes, values)
         assert auto.chosen == first
-
-
-def test_auto_compares_thrice_per_doubling():
-    sizes = [comparison_size(count) for count in (2, 25, 30, 31, 50, 62, 63, 100, 399, 400)]
-    assert sizes == [2, 25, 25, 31, 50, 50, 63, 100, 317, 400]
 
 
 def test_auto_keeps_its_choice_until_it_compares_again(monkeypatch):

@@ -43,19 +43,29 @@ def test_proposals_are_better_than_what_was_measured(toy):
     assert np.median(proposed.sum(axis=1)) < np.quantile(algorithm.losses[:50].sum(axis=1), 0.1)
 
 
-def test_what_is_pending_is_kept_away_from():
-    genomes, losses = TOY.sample(100)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_is_pending_is_kept_away_from(seed):
+    """As if asked together; where the last ones failed, they are repeated all but exactly."""
+    toy = ToyProblem(MOBILE_SPACE, seed=seed)
+    genomes, losses = toy.sample(100, seed)
 
     def spread(ask):
-        algorithm = ALGORITHMS["linas"](TOY.problem, predictor="ridge")
+        options = {"predictor": "ridge", "num_inner_evaluations": 3000}
+        algorithm = ALGORITHMS["linas"](toy.problem, seed=seed, **options)
         algorithm.tell(MOBILE_SPACE.from_genomes(genomes), losses)
-        proposed = MOBILE_SPACE.to_genomes(ask(algorithm))
-        return np.ptp(TOY.losses(proposed), axis=0) / np.ptp(losses, axis=0)
+        proposed = toy.losses(MOBILE_SPACE.to_genomes(ask(algorithm)))
+        return (np.ptp(proposed, axis=0) / np.ptp(losses, axis=0)).sum()
+
+    def one_after_a_failure(algorithm):
+        proposals = []
+        for _ in range(5):
+            proposals += algorithm.ask(1)
+            algorithm.tell(proposals[-1:], np.full((1, 2), np.nan))
+        return proposals
 
     one_by_one = spread(lambda algorithm: [algorithm.ask(1)[0] for _ in range(5)])
-    at_once = spread(lambda algorithm: algorithm.ask(5))
-    assert (one_by_one > 0.8 * at_once).all()
-    assert (one_by_one > 0.25).all()
+    assert one_by_one > 0.7 * spread(lambda algorithm: algorithm.ask(5))
+    assert one_by_one > 1.5 * spread(one_after_a_failure)
 
 
 def test_counted_objectives_are_searched_exactly():

@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from nasbench.objectives import Constraint, Objective
+from nasbench.predictors import PREDICTORS
 from nasbench.search import SearchProblem
 from nasbench.search.problem import CountedMetrics
 from nasbench.search.surrogate import Surrogate
@@ -96,3 +97,44 @@ def test_no_candidates_have_no_losses():
     losses, violations = fitted([Objective("a", "minimize")]).score(GENOMES[:0])
     assert losses.shape == (0, 1)
     assert violations.shape == (0,)
+
+
+def test_a_stretched_one_predicts_on_its_scale_and_scores_in_losses():
+    problem = SearchProblem(
+        MIXED_SPACE,
+        [Objective("a", "minimize"), Objective("depth", "minimize")],
+        counted={"depth": depth},
+    )
+    surrogate = Surrogate(problem, CountedMetrics(problem), "ridge", seed=0, stretched=True)
+    depths = np.array([depth(a) for a in MIXED_SPACE.from_genomes(GENOMES)])
+    losses = np.column_stack([VALUES[:, 0], depths])
+    surrogate.fit(GENOMES[SEEN], losses[SEEN], np.zeros(200))
+    scored, _ = surrogate.score(GENOMES[UNSEEN])
+    means, stds = surrogate.predict(GENOMES[UNSEEN])
+    np.testing.assert_allclose(surrogate.on_scale(scored), means)
+    np.testing.assert_allclose(scored[:, 1], depths[UNSEEN])
+    assert (stds[:, 0] > 0).all()
+    assert (stds[:, 1] == 0).all()
+    assert kendalltau(scored[:, 0], VALUES[UNSEEN, 0]).statistic > 0.8
+
+
+def test_of_many_trials_the_best_are_learned_from_and_those_since(monkeypatch):
+    monkeypatch.setattr("nasbench.search.surrogate._MAX_SAMPLES", 100)
+    learned = []
+
+    class Recording(PREDICTORS["ridge"]):
+        def _fit(self, genomes, targets):
+            learned.append(genomes)
+            super()._fit(genomes, targets)
+
+    monkeypatch.setattr(PREDICTORS, "_entries", {"ridge": Recording})
+    problem = SearchProblem(MIXED_SPACE, [Objective("a", "minimize")])
+    surrogate = Surrogate(problem, CountedMetrics(problem), "ridge", seed=0)
+    for count in (450, 460):  # the last size that settles is 400
+        surrogate.fit(GENOMES[:count], VALUES[:count, :1], np.zeros(count))
+    before, after = learned
+    assert (len(before), len(after)) == (150, 160)
+    assert (before[:100] == after[:100]).all(), "the choice among the first ones stays"
+    assert (after[100:] == GENOMES[400:460]).all()
+    best = GENOMES[np.argsort(VALUES[:400, 0])[:75]]
+    assert {genome.tobytes() for genome in best} <= {genome.tobytes() for genome in after}

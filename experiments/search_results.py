@@ -1,0 +1,148 @@
+"""Reads what `search_benchmark.py` measured: tables, a CSV and figures for docs/results/search.md.
+
+python experiments/search_results.py RESULTS.jsonl docs/results
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy.stats import wilcoxon
+
+BUDGETS = (50, 100, 150, 200, 400)
+COLORS = {
+    "auto": "#D55E00",
+    "linas": "#0072B2",
+    "weaknas": "#009E73",
+    "nsga2": "#CC79A7",
+    "Optuna TPE": "#E69F00",
+    "random": "#7F7F7F",
+}
+STYLES = {"auto": "-", "linas": "--", "weaknas": "-.", "nsga2": ":", "Optuna TPE": (0, (5, 1)),
+          "random": (0, (1, 1))}  # fmt: skip
+
+
+def read(path: Path) -> pd.DataFrame:
+    """One row per search, each once."""
+    frame = pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+    frame = frame.drop_duplicates(["problem", "algorithm", "seed", "batch_size", "num_pending"])
+    by_tens = (frame["algorithm"] == "linas") & (frame["batch_size"] == 10)
+    frame.loc[by_tens, "algorithm"] = "linas, batches of 10"
+    for budget in BUDGETS:
+        frame[budget] = [found.get(str(budget)) for found in frame["hypervolume"]]
+    return frame
+
+
+def quartiles(values: pd.Series) -> str:
+    """The median with the first and the third quartile."""
+    low, middle, high = values.quantile([0.25, 0.5, 0.75])
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def budget_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Relative hypervolume by algorithm and budget, and the time per evaluation."""
+    rows = {}
+    for name, group in frame.groupby("algorithm"):
+        row = {f"{budget}": quartiles(group[budget]) for budget in BUDGETS}
+        row["ms per evaluation"] = f"{1000 * group['seconds'].median() / 400:.1f}"
+        row["seeds"] = len(group)
+        rows[name] = row
+    table = pd.DataFrame(rows).T
+    medians = frame.groupby("algorithm")[list(BUDGETS)].median()
+    return table.loc[medians.mean(axis=1).sort_values(ascending=False).index]
+
+
+def reached_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Median evaluations to reach a relative hypervolume, where at least half of the seeds do."""
+    rows = {}
+    for name, group in frame.groupby("algorithm"):
+        row = {}
+        for target in ("0.9", "0.95", "0.98", "0.99"):
+            counts = [found[target] or np.inf for found in group["reached"]]
+            middle = np.median(counts)
+            row[target] = f"{middle:.0f}" if np.isfinite(middle) else "-"
+        rows[name] = row
+    return pd.DataFrame(rows).T
+
+
+def paired(frame: pd.DataFrame, other: str) -> pd.DataFrame:
+    """`auto` minus another algorithm, paired by problem and seed: by budget."""
+    rows = {}
+    keys = ["problem", "seed"]
+    ours = frame[frame["algorithm"] == "auto"].set_index(keys)
+    theirs = frame[frame["algorithm"] == other].set_index(keys)
+    common = ours.index.intersection(theirs.index)
+    for budget in BUDGETS:
+        gain = (ours.loc[common, budget] - theirs.loc[common, budget]).to_numpy()
+        p = wilcoxon(gain).pvalue if np.any(gain) else 1.0
+        rows[budget] = {
+            "pairs": len(gain),
+            "won": int((gain > 0).sum()),
+            "median": f"{np.median(gain):+.3f}",
+            "p": f"{p:.1e}",
+        }
+    return pd.DataFrame(rows).T
+
+
+def draw(frame: pd.DataFrame, problems: list[str], path: Path) -> None:
+    """Relative hypervolume by evaluations: medians, and quartiles of `auto`."""
+    figure, axes = plt.subplots(
+        1, len(problems), figsize=(4.3 * len(problems), 3.4), dpi=160, layout="constrained"
+    )
+    counts = np.arange(10, 401, 10)
+    for ax, problem in zip(np.atleast_1d(axes), problems, strict=True):
+        here = frame[frame["problem"] == problem]
+        for name, color in COLORS.items():
+            group = here[here["algorithm"] == name]
+            if group.empty:
+                continue
+            traces = np.array(group["trace"].tolist())
+            low, middle, high = np.quantile(traces, [0.25, 0.5, 0.75], axis=0)
+            ax.plot(counts, middle, color=color, ls=STYLES[name], lw=1.6, label=name)
+            if name == "auto":
+                ax.fill_between(counts, low, high, color=color, alpha=0.18, lw=0)
+        ax.set(title=problem, xlabel="evaluations", xlim=(0, 400))
+        floor = np.median([trace[4] for trace in here["trace"]])
+        ax.set_ylim(max(0.0, floor - 0.15), 1.005)
+        ax.grid(alpha=0.25, linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    first = np.atleast_1d(axes)[0]
+    first.set_ylabel("relative hypervolume, median")
+    first.legend(frameon=False, fontsize=8)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Print the tables; write `search.csv`, `search_main.png` and `search_devices.png`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    everything = read(arguments.results)
+    kept = ["problem", "algorithm", "seed", "num_pending", *BUDGETS, "num_failed", "num_distinct"]
+    everything[[*kept, "seconds"]].to_csv(arguments.folder / "search.csv", index=False)
+    frame = everything[everything["num_pending"] == 0]
+    for problem, group in frame.groupby("problem", sort=False):
+        print(f"\n### {problem}\n\n{budget_table(group).to_markdown()}")
+        print(f"\n{reached_table(group).to_markdown()}")
+    for other in frame["algorithm"].unique():
+        if other != "auto":
+            print(f"\nauto minus {other}\n\n{paired(frame, other).to_markdown()}")
+    apart = everything[everything["num_pending"] > 0]
+    if len(apart):
+        batches = frame[(frame["problem"] == apart["problem"].iloc[0])]
+        batches = batches[(batches["algorithm"] == "auto") & batches["seed"].isin(apart["seed"])]
+        for name, group in (("batches of ten", batches), ("nine pending", apart)):
+            print(name, {b: quartiles(group[b]) for b in (50, 100, 150)}, len(group))
+    problems = list(frame["problem"].unique())
+    draw(frame, problems[:2], arguments.folder / "search_main.png")
+    if len(problems) > 2:
+        draw(frame, problems[2:5], arguments.folder / "search_devices.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The default algorithm: cheap predictors that say how sure they are, and what they make likely."""
+
+import numpy as np
+
+from nasbench.errors import RequestError
+from nasbench.predictors import PREDICTORS
+from nasbench.search.acquisition import HypervolumeGain
+from nasbench.search.base import SearchAlgorithm
+from nasbench.search.inner_search import Candidates, evolve_candidates
+from nasbench.search.problem import SearchProblem, genome_keys
+from nasbench.search.selection import best_rows
+from nasbench.search.surrogate import Surrogate
+from nasbench.space import Genomes
+
+_NUM_MEASURED_STARTS = 100
+_NUM_RANDOM_STARTS = 500
+_NUM_CONSIDERED = 1_000  # of the pool, those of the best predicted ranks
+_MIN_SAMPLES = 5  # where many of the first trials failed
+_SURENESS = 0.6
+
+
+class AutoSearch(SearchAlgorithm):
+    """Proposes the candidates that are expected to add most to the hypervolume.
+
+    One predictor per objective that cannot be counted learns the measured losses, stretched near
+    the best (`Stretch`). Candidates are what NSGA-II meets on its way to the predicted front,
+    begun at the measured one; where the space is no larger than that, all of it. Of them those
+    are proposed that together add the most hypervolume on the stretched scale, averaged over
+    what they may turn out to be (`HypervolumeGain`). What is pending counts as measured in that
+    average, so that batches and asynchronous workers are kept apart. Some proposals are random,
+    so that a wrong predictor cannot lock the search in.
+
+    Args:
+        problem: what to search for.
+        seed: of all randomness, at least 0.
+        num_initial: measured trials before the first prediction.
+        predictor: a name of `PREDICTORS`, one instance of which learns each objective.
+        pool_size: candidates that are predicted per `ask`.
+        random_fraction: probability that a proposal is random, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        problem: SearchProblem,
+        seed: int = 0,
+        *,
+        num_initial: int = 20,
+        predictor: str = "gp",
+        pool_size: int = 2_000,
+        random_fraction: float = 0.1,
+    ) -> None:
+        super().__init__(problem, seed)
+        if num_initial < 1 or pool_size < 1:
+            raise RequestError(
+                f"num_initial and pool_size are at least 1, but they were {num_initial} and "
+                f"{pool_size}"
+            )
+        if not 0 <= random_fraction <= 1:
+            raise RequestError(f"random_fraction is 0 to 1, but it was {random_fraction}")
+        PREDICTORS.check(predictor)
+        self._num_initial = num_initial
+        self._pool_size = pool_size
+        self._random_fraction = random_fraction
+        self._surrogate = Surrogate(problem, self.counted, predictor, seed, stretched=True)
+
+    def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
+        random = self.problem.space.sample_choices(count, rng)
+        if self._num_told < self._num_initial or len(self.genomes) < _MIN_SAMPLES:
+            return random
+        if self._surrogate.num_samples < len(self.genomes):
+            self._surrogate.fit(self.genomes, self.losses, self.violations)
+        num_random = int((rng.random(count) < self._random_fraction).sum())
+        chosen = self._best(self._pool(rng), count - num_random, rng)
+        return np.concatenate([chosen, random])
+
+    def _pool(self, rng: np.random.Generator) -> Candidates:
+        """Promising candidates that are not known yet, with predicted losses, best first."""
+        space, score = self.problem.space, self._surrogate.score
+        if space.size <= self._pool_size:
+            found = Candidates.scored(self.every_genome, score)
+        else:
+            measured = best_rows(self.losses, self.violations, _NUM_MEASURED_STARTS)
+            start = np.concatenate(
+                [self.genomes[measured], space.sample_choices(_NUM_RANDOM_STARTS, rng)]
+            )
+            found = evolve_candidates(space, score, start, self._pool_size, rng)
+        is_new = [not self.is_known(key) for key in genome_keys(found.genomes)]
+        return found.take(np.flatnonzero(is_new)).best(_NUM_CONSIDERED)
+
+    def _best(self, pool: Candidates, count: int, rng: np.random.Generator) -> Genomes:
+        """At most `count` of the pool: those of the greatest gain, or the least violated."""
+        feasible = pool.take(np.flatnonzero(pool.violations == 0))
+        measured = self.losses[self.violations == 0]
+        if len(measured) == 0 or len(feasible.genomes) == 0:
+            return pool.genomes[:count]
+        gain = HypervolumeGain(self._surrogate.on_scale(measured), rng)
+        gain.take(*self._believed(self.pending))
+        rows = gain.best(*self._believed(feasible.genomes), count)
+        return np.concatenate([feasible.genomes[rows], pool.genomes])[:count]
+
+    def _believed(self, genomes: Genomes) -> tuple[np.ndarray, np.ndarray]:
+        means, stds = self._surrogate.predict(genomes)
+        return means, _SURENESS * stds

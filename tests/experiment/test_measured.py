@@ -1,0 +1,175 @@
+"""Searching a table: the same run folder without a supernet, failed trials, refusals."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import nasbench as nb
+from nasbench import cli
+from nasbench.config import parse_config
+from nasbench.errors import RequestError
+from nasbench.experiment.measured import build_measured
+from nasbench.trials import TrialState
+
+TABLE = """
+import numpy as np
+from nasbench.space import ElasticDimension, SearchSpace
+from nasbench.tasks.tables import MeasuredTable
+
+space = SearchSpace([ElasticDimension(name, tuple(range(1, 7))) for name in ("depth", "width")])
+genomes = space.to_genomes(list(space.enumerate()))
+depth, width = genomes.T + 1.0
+error = 1 / (depth + width)
+
+
+def small(data_dir):
+    latency = np.where(depth == 6, np.nan, depth * width)
+    return MeasuredTable(
+        "small", space, genomes,
+        {
+            "photos.top1_error": error,
+            "photos.validation_top1_error": error + 0.01,
+            "sounds.top1_error": 1 - error,
+            "phone.latency_ms": latency,
+            "watch.latency_ms": np.where(width > 2, np.nan, latency),
+            "num_parameters": depth * width**2,
+        },
+        {"phone.latency_ms": depth == 6},
+    )
+"""
+CONTENT = {
+    "name": "measured",
+    "table": {"name": "my_table:small", "conditions": ["photos", "phone"]},
+    "search": {"algorithm": "random", "num_trials": 30, "batch_size": 5},
+}
+
+
+@pytest.fixture
+def nasbench(monkeypatch, capsys, tmp_path):
+    """Call the command line in a folder that holds a table and a configuration."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_table.py").write_text(TABLE)
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(CONTENT))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        printed = capsys.readouterr()
+        return exited.value.code or 0, printed.out, printed.err
+
+    yield call
+    sys.modules.pop("my_table", None)
+
+
+def test_a_search_leaves_what_a_run_leaves(nasbench):
+    code, out, err = nasbench("run", "table.yaml")
+    assert (code, err) == (0, "")
+    assert "validation error" in out
+    assert "nasbench export" not in out
+    run = nb.load_run("runs/measured")
+    assert run.is_finished
+    failed = [trial for trial in run.trials if trial.state is TrialState.FAILED]
+    assert 0 < len(failed) < 10
+    assert all("phone cannot run" in trial.error for trial in failed)
+    with Path("runs/measured/pareto.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(run.trials) - len(failed) == 30 - len(failed)
+    for row in rows[: len(run.pareto_front())]:
+        seen, tested = row["validation_top1_error [fraction]"], row["test_top1_error [fraction]"]
+        assert float(seen) == pytest.approx(float(tested) + 0.01)
+    assert nasbench("run", "table.yaml")[1].startswith("'runs/measured' is finished")
+
+
+def test_more_trials_carry_on(nasbench):
+    nasbench("search", "table.yaml", "--set", "search.num_trials=10")
+    first = [trial.architecture for trial in nb.load_run("runs/measured").trials]
+    nasbench("search", "table.yaml")
+    trials = nb.load_run("runs/measured").trials
+    assert [trial.architecture for trial in trials[:10]] == first
+    assert len(trials) == 30
+
+
+def test_gaps_do_not_end_a_search(nasbench):
+    settings = ["table.conditions=[photos, phone]", "search.max_consecutive_failures=1"]
+    code, _, err = nasbench("run", "table.yaml", *[p for s in settings for p in ("--set", s)])
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["train", "profile", "export"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_there_is_nothing_to_train_or_export(nasbench, tmp_path, command, begun):
+    if begun:
+        nasbench("run", "table.yaml")
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = nasbench(command, "runs/measured" if begun else "table.yaml")
+    assert code == 2
+    assert "nothing to train, profile, extract or export" in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["table.name=nas_bench"], "unknown table 'nas_bench'; did you mean 'nas_bench_201'"),
+        (["table.name=nas_bench_201", "table.data_dir=here"], "there is no 'here/nas/nasbench"),
+        (["table.conditions=[photos, fone]"], "'fone'; did you mean 'phone'? possible: phone, ph"),
+        (["table.conditions=[photos]"], "no 'latency_ms' under the conditions photos; possible"),
+        (["table.conditions=[]"], "under the conditions given, which are none"),
+        (["table.conditions=[photos, phone, sounds]"], "'photos' and 'sounds', which both give"),
+        (["table.conditions=[photos, watch]"], "latency_ms of 10 of 36 architectures, too few"),
+        (["search.objectives=[bleu, latency_ms]"], "has no 'bleu'"),
+        (["search.objectives=[bluh, latency_ms]"], "unknown metric 'bluh'"),
+        (["search.algorithm=lines"], "unknown search algorithm 'lines'"),
+        (["search.options.populatoin=3"], "search.options do not fit 'random'"),
+        (["search.constraints=[latency <= 60%]"], "relative to the largest sub-network"),
+        (["search.constraints=[latency <= 0.5 ms]"], "no architecture of the table has latency"),
+        (["training.epochs=3"], "a search of a table has no section 'training'"),
+        (["task.name=digits"], "a search of a table has no section 'task'"),
+        (["table.nam=x"], "table has no setting 'nam'; did you mean 'name'?"),
+        (["table=null"], "lacks the setting 'task' (or 'table')"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_no_trace(nasbench, tmp_path, settings, sentence):
+    before = sorted(p for p in tmp_path.iterdir() if p.name != "__pycache__")
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    code, out, err = nasbench("run", "table.yaml", *arguments)
+    assert sentence in err
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert sorted(p for p in tmp_path.iterdir() if p.name != "__pycache__") == before
+
+
+def test_settings_that_a_table_does_not_have_are_not_written(nasbench):
+    nasbench("run", "table.yaml")
+    written = yaml.safe_load(Path("runs/measured/config.yaml").read_text())
+    assert list(written) == ["name", "seed", "table", "search"]
+
+
+def test_counted_metrics_are_known_of_any_candidate(nasbench):
+    nasbench("run", "table.yaml", "--set", "search.objectives=[top1_error, num_parameters]")
+    run = nb.load_run("runs/measured")
+    problem = build_measured(run.config).problem(run)
+    architecture = problem.space.largest
+    assert problem.counted["num_parameters"](architecture) == 6 * 6**2
+    with pytest.raises(RequestError, match="nothing to train"):
+        run.extract(run.pareto_front()[0].architecture.id)
+
+
+def test_constraints_are_respected(nasbench):
+    nasbench("run", "table.yaml", "--set", "search.constraints=[num_parameters <= 20]")
+    front = nb.load_run("runs/measured").pareto_front()
+    assert front
+    assert np.all([trial.measurements["num_parameters"] <= 20 for trial in front])
+
+
+def test_where_the_data_lies_is_no_part_of_the_identity():
+    here = parse_config(CONTENT)
+    there = parse_config({**CONTENT, "table": {**CONTENT["table"], "data_dir": "/elsewhere"}})
+    other = parse_config({**CONTENT, "table": {**CONTENT["table"], "conditions": ["photos"]}})
+    assert here.fingerprint == there.fingerprint != other.fingerprint
