@@ -133,7 +133,7 @@ def predictors_command(
     from nasbench.experiment.prediction import (
         DEFAULT_PREDICTORS,
         assess_predictors,
-        draw_parity,
+        keep_reports,
     )
 
     opened = load_run(run)
@@ -147,7 +147,7 @@ def predictors_command(
     if as_json:
         typer.echo(predictors_json(reports))
     else:
-        print_predictors(reports, draw_parity(opened, reports))
+        print_predictors(reports, keep_reports(opened, reports))
 
 
 def _load(path: Path, settings: Sequence[str]) -> RunConfig:

@@ -4,7 +4,6 @@ import csv
 import json
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,18 +162,7 @@ def print_predictors(reports: Sequence["PredictorReport"], figures: Sequence[Pat
 
 def predictors_json(reports: Sequence["PredictorReport"]) -> str:
     """The same as JSON: a list with an object per metric and predictor."""
-    return json.dumps(
-        [
-            {
-                "metric": report.metric,
-                "predictor": report.predictor,
-                "num_trials": len(report.values),
-                "at_sizes": [asdict(at) for at in report.at_sizes],
-            }
-            for report in reports
-        ],
-        indent=2,
-    )
+    return json.dumps([report.to_json() for report in reports], indent=2)
 
 
 def print_catalogue(kind: str | None) -> None:
