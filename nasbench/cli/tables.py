@@ -1,13 +1,15 @@
 """Tables that commands print."""
 
 import csv
+import io
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from nasbench.errors import unknown_name
@@ -52,6 +54,7 @@ def print_outcome(run: Run) -> None:
     for label, path in (
         ("table", run.folder / "pareto.csv"),
         ("figure", run.folder / "pareto.png"),
+        ("report", run.page),
         ("exported", export / "model.onnx"),
     ):
         if path.exists():
@@ -90,6 +93,38 @@ def _cell(heading: str, text: str) -> str:
     if heading in ("MACs", "parameters"):
         return f"{value:,.0f}"
     return f"{value:.4f}" if "[ms]" in heading else f"{value:.4g}"
+
+
+def print_summaries(summaries: Sequence[Mapping[str, Any]], page: Path) -> None:
+    """One row per run, and where the page was written."""
+    table = Table()
+    headings = ("run", "algorithm", "seed", "completed", "failed", "on the front", "hypervolume")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
+    for each in summaries:
+        counts = ("seed", "num_completed", "num_failed", "num_front")
+        volume = "-" if each["hypervolume"] is None else f"{each['hypervolume']:.4f}"
+        table.add_row(
+            escape(each["run"]), each["algorithm"], *(str(each[name]) for name in counts), volume
+        )
+    console = _console()
+    console.print(table)
+    for line in (
+        f"hypervolume: share of the box up to {summaries[0]['reference_point']}",
+        f"     report: {page}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def fronts_csv(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """The fronts of all runs, one row per sub-network, with every metric any of them has."""
+    rows = [{"run": each["run"], **trial} for each in summaries for trial in each["front"]]
+    stream = io.StringIO()
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
 
 
 def print_profile(profile: "Profile") -> None:

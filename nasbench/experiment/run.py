@@ -5,7 +5,7 @@
       run.json      versions, machine, fingerprint, conditions, and the stages that are done
       supernet/     checkpoints
       study.db      the trials
-      pareto.csv  pareto.png
+      pareto.csv  pareto.png  report.html
       export/ARCHITECTURE_ID/
 
 Reading a run imports torch only to extract a network.
@@ -25,7 +25,13 @@ import yaml
 
 from nasbench.config import RunConfig, differing_settings, parse_config
 from nasbench.errors import RequestError
-from nasbench.objectives import Constraint, Objective, losses_of, parse_constraints
+from nasbench.objectives import (
+    Constraint,
+    Objective,
+    losses_of,
+    parse_constraints,
+    violations_of,
+)
 from nasbench.space import SearchSpace
 from nasbench.trials import Trial, TrialState
 
@@ -71,8 +77,8 @@ class Run:
             not path.name.endswith(".partial") for path in self.folder.iterdir()
         ):
             raise RequestError(f"'{self.folder}' holds something that is no run; choose another")
-        if any(sign in str(self.folder) for sign in "?#%"):
-            raise RequestError(f"a run's folder has no ?, # or % in its path: '{self.folder}'")
+        if any(sign in str(self.folder) for sign in "?#%{}"):
+            raise RequestError(f"a run's folder has none of ?#%{{}} in its path: '{self.folder}'")
         existing = next(p for p in (self.folder, *self.folder.absolute().parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise RequestError(f"cannot write to '{existing}'; choose another folder with --out")
@@ -160,7 +166,8 @@ class Run:
         if stage == "search":
             return ["study.db"]
         if stage == "report":
-            return ["pareto.csv", *(["pareto.png"] if len(self.objectives) == 2 else [])]
+            figures = ["pareto.png"] if len(self.objectives) == 2 else []
+            return ["pareto.csv", self.page.name, *figures]
         has_export = bool(self.config.export.targets)
         return [f"export/{done['architecture_id']}/manifest.json"] if has_export else []
 
@@ -195,6 +202,11 @@ class Run:
         return self.folder / "supernet" / "checkpoints"
 
     @property
+    def page(self) -> Path:
+        """The page on which everything it found can be looked at."""
+        return self.folder / "report.html"
+
+    @property
     def trials(self) -> list[Trial]:
         """All trials, in the order in which they were proposed."""
         if "search" not in self.record or not (self.folder / "study.db").exists():
@@ -227,13 +239,17 @@ class Run:
     @property
     def completed(self) -> list[Trial]:
         """The completed trials that respect every constraint."""
-        constraints = self.constraints
-        return [
-            trial
-            for trial in self.trials
-            if trial.state is TrialState.COMPLETE
-            and all(c.violation(trial.measurements[c.metric]) == 0 for c in constraints)
-        ]
+        return self._completed(is_feasible=True)
+
+    @property
+    def infeasible(self) -> list[Trial]:
+        """The completed trials that break a constraint."""
+        return self._completed(is_feasible=False)
+
+    def _completed(self, *, is_feasible: bool) -> list[Trial]:
+        completed = [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
+        violations = violations_of(self.constraints, [trial.measurements for trial in completed])
+        return [t for t, v in zip(completed, violations, strict=True) if (v == 0) == is_feasible]
 
     def pareto_front(self) -> list[Trial]:
         """The non-dominated completed trials, from the best in the first objective to the worst."""

@@ -13,6 +13,7 @@ from nasbench.distributed.data_parallel import TrainingRecipe, train_on_ray
 from nasbench.distributed.pool import LocalPool, RayPool
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
+from nasbench.experiment.html_report import write_html_report
 from nasbench.experiment.parts import (
     build_algorithm,
     build_problem,
@@ -228,3 +229,5 @@ def execute(run: Run, stages: Iterable[str] = STAGES, progress: Progress = SILEN
             start = time.monotonic()
             facts = _STAGES[stage](run, progress)
             run.mark_done(stage, seconds=time.monotonic() - start, **facts)
+            if stage == "report":  # its page shows what was just recorded
+                write_html_report([run], run.page)

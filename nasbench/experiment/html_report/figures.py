@@ -19,6 +19,7 @@ from nasbench.objectives import METRICS, Metric
 from nasbench.pareto import hypervolume_over_trials, reference_beyond
 
 Figure = dict[str, Any]
+_EPOCHS: Figure = {"title": {"text": "epoch"}, "rangemode": "tozero"}
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 SYMBOLS = ("circle", "square", "diamond", "cross", "star", "hexagon")
@@ -71,7 +72,7 @@ def layout(x: Figure, y: Figure) -> Figure:
         "yaxis": {**common, **y},
         "margin": {"l": 56, "r": 14, "t": 8, "b": 48},
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1a1a1a"},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
         "hovermode": "closest",
@@ -129,18 +130,18 @@ def training_loss(runs: Sequence[ReportedRun]) -> Figure:
         }
         for run, color, dash in zip(runs, cycle(COLORS), cycle(DASHES), strict=False)
     ]
-    axes = {"title": {"text": "epoch"}}, {"title": {"text": "mean training loss"}}
+    axes = _EPOCHS, {"title": {"text": "mean training loss"}}
     return {"data": data, "layout": layout(*axes)}
 
 
 def training_looks(runs: Sequence[ReportedRun]) -> Figure | None:
     """The first metric of the sub-networks that training looked at; None where it never did."""
     data, metric = [], None
+    dropped = {"random"} if len(runs) > 1 else set()  # of several runs, the ends say enough
     for run, color in zip(runs, cycle(COLORS), strict=False):
         looked = [epoch for epoch in run.history if epoch.looks]
-        for name, dash, symbol in zip(
-            looked[0].looks if looked else (), DASHES, SYMBOLS, strict=False
-        ):
+        names = [name for name in (looked[0].looks if looked else ()) if name not in dropped]
+        for name, dash, symbol in zip(names, DASHES, SYMBOLS, strict=False):
             metric = metric or known_metric(next(iter(looked[0].looks[name])))
             known = [e for e in looked if metric.name in e.looks.get(name, {})]
             data.append(
@@ -156,7 +157,7 @@ def training_looks(runs: Sequence[ReportedRun]) -> Figure | None:
             )
     if metric is None:
         return None
-    return {"data": data, "layout": layout({"title": {"text": "epoch"}}, axis(metric))}
+    return {"data": data, "layout": layout(_EPOCHS, axis(metric))}
 
 
 def parity(summary: PredictorSummary) -> Figure:
@@ -224,7 +225,7 @@ def ladder(found: Ladder) -> Figure:
 def written(metric: Metric, value: float | None) -> str:
     """A value with its unit, as tables have it."""
     if value is None:
-        return "–"
+        return "-"
     if metric.unit == "fraction":
         return f"{100 * value:.2f} %"
     if metric.unit == "count":

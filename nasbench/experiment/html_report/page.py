@@ -111,9 +111,10 @@ def _render(runs: Sequence[ReportedRun]) -> str:
             "grey": figures.GREY,
         },
         axes=_axes(runs),
+        num_trials=sum(len(run.trials) for run in runs),
         runs=[_run_view(run) for run in runs],
         summaries=[
-            {**_facts(run), "hypervolume": f"{volumes[n]:.4f}" if n in volumes else "–"}
+            {**_facts(run), "hypervolume": f"{volumes[n]:.4f}" if n in volumes else "-"}
             for n, run in enumerate(runs)
         ],
         reference=reference,
@@ -156,7 +157,7 @@ def _figures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, figures.Figure]
 
 
 def _metrics(run: ReportedRun) -> list[str]:
-    """Names of what was measured: objectives first; those on test data after those on validation."""
+    """Names of what was measured: objectives first, what is of test data last."""
     measured = dict.fromkeys([*run.objectives, *run.trials[0].measurements])
     tested = dict.fromkeys(name for found in run.tested.values() for name in found)
     split = [name for name in tested if name in measured]  # the others do not depend on data
@@ -242,19 +243,21 @@ def _run_view(run: ReportedRun) -> dict[str, Any]:
     names = _metrics(run)
     metrics = {name: known_metric(name.removeprefix(_TEST)) for name in names}
     index = {trial.number: position for position, trial in enumerate(run.trials)}
+
+    def view(trial: Trial) -> dict[str, Any]:
+        return {
+            "index": index[trial.number],
+            "id": trial.architecture.id,
+            "number": trial.number,
+            "texts": [written(metrics[name], _value(run, trial, name)) for name in names],
+        }
+
     return {
         "label": run.label,
-        "folder": str(run.run.folder),
+        "command": _export_command(run),
         "metrics": [_label(name) for name in names],
-        "front": [
-            {
-                "index": index[trial.number],
-                "id": trial.architecture.id,
-                "number": trial.number,
-                "texts": [written(metrics[name], _value(run, trial, name)) for name in names],
-            }
-            for trial in run.front
-        ],
+        "knee": view(run.knee),
+        "front": [view(trial) for trial in run.front],
         "parts": _diagram(run.space),
         "predictors": run.predictors,
         "parities": sorted({summary.metric for summary in run.predictors}),
@@ -280,10 +283,7 @@ def _diagram(space: SearchSpace) -> list[dict[str, Any]]:
         {
             "name": part,
             "own": blocks.get("", []),
-            "blocks": [
-                {"name": name, "rows": rows}
-                for name, rows in _merged(blocks).items()
-            ],
+            "blocks": [{"name": name, "rows": rows} for name, rows in _merged(blocks).items()],
         }
         for part, blocks in parts.items()
     ]
@@ -329,7 +329,7 @@ def _conditions(run: ReportedRun) -> dict[str, str]:
         **_flat("metric", stages.get("report", {}).get("metric_conditions", {})),
         **_flat("machine", record.get("machine", {})),
         **_flat("version of", record.get("versions", {})),
-        **_flat("data", stages.get("train", {}).get("data", {})),
+        **_flat("digest of data:", stages.get("train", {}).get("data", {})),
         "fingerprint": str(record.get("fingerprint", "")),
     }
 

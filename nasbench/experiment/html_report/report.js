@@ -4,7 +4,7 @@
 
 const report = JSON.parse(document.getElementById("report-data").textContent);
 const isTouch = window.matchMedia("(pointer: coarse)").matches;
-const config = { responsive: true, displaylogo: false, displayModeBar: isTouch ? false : "hover" };
+const config = { responsive: true, displayModeBar: false };
 const element = (id) => document.getElementById(id);
 const front = element("front");
 const [first] = report.runs;
@@ -51,13 +51,13 @@ function staircase(run) {
 
 function traces() {
   const several = report.runs.length > 1;
-  const named = (run, kind) => (several ? `${run.label}: ${kind}` : kind);
+  const named = (run, kind) => ({ name: several ? run.label : kind, showlegend: !several || kind === "Pareto front" });
   const drawn = report.runs.flatMap((run, number) => [
-    { ...points(run, number, "infeasible"), name: named(run, "breaks a constraint"),
+    { ...points(run, number, "infeasible"), ...named(run, "breaks a constraint"),
       marker: { symbol: "x-thin-open", color: several ? run.color : report.grey, size: 7 } },
-    { ...points(run, number, "dominated"), name: named(run, "dominated"),
+    { ...points(run, number, "dominated"), ...named(run, "dominated"),
       marker: { symbol: `${run.symbol}-open`, color: several ? run.color : report.grey, size: 6, opacity: 0.7 } },
-    { ...points(run, number, "front"), name: named(run, "Pareto front"), ...staircase(run),
+    { ...points(run, number, "front"), ...named(run, "Pareto front"), ...staircase(run),
       marker: { symbol: run.symbol, color: run.color, size: 9 } },
   ]).filter((trace) => trace.x.length);
   const { values } = report.runs[state.run].trials[state.trial];
@@ -112,7 +112,7 @@ function describe() {
     for (const row of part.querySelectorAll(".dimension")) {
       const choices = run.choices[row.dataset.dimension];
       const choice = trial.genome[row.dataset.dimension];
-      row.querySelector("b").textContent = choice < 0 ? "–" : choices[choice];
+      row.querySelector("b").textContent = choice < 0 ? "-" : choices[choice];
       row.style.setProperty("--share", choice < 0 ? 0 : (choice + 1) / choices.length);
       row.dataset.choice = choice;
     }
@@ -197,8 +197,10 @@ for (const [id, { data, layout }] of Object.entries(report.figures)) {
 const PRINTED_WIDTH = 640;
 const figures = () => [...document.querySelectorAll(".figure")];
 window.addEventListener("beforeprint", () => {
-  for (const figure of figures()) Plotly.relayout(figure, { autosize: false, width: PRINTED_WIDTH });
+  for (const figure of figures()) {
+    Plotly.relayout(figure, { autosize: false, width: PRINTED_WIDTH, height: figure.clientHeight });
+  }
 });
 window.addEventListener("afterprint", () => {
-  for (const figure of figures()) Plotly.relayout(figure, { autosize: true, width: null });
+  for (const figure of figures()) Plotly.relayout(figure, { autosize: true, width: null, height: null });
 });
