@@ -15,7 +15,6 @@ from nasbench.objectives import METRICS
 from nasbench.predictors import PREDICTORS, Prediction
 from nasbench.predictors.base import Floats
 from nasbench.predictors.quality import QualityAtSize, cross_validate, held_out_prediction
-from nasbench.space import SearchSpace
 from nasbench.trials import TrialState
 
 DEFAULT_PREDICTORS = ("auto", "gp", "ridge", "lightgbm")
@@ -100,7 +99,7 @@ def assess_predictors(
             f"'{run.folder}' has {len(trials)} completed trials; judging a predictor takes at "
             f"least {2 * _NUM_FOLDS}"
         )
-    space = SearchSpace.from_json(run.record["search"]["space"])
+    space = run.space
     genomes = space.to_genomes([trial.architecture for trial in trials])
     num_known = len(trials) - -(-len(trials) // _NUM_FOLDS)
     sizes = sizes or sorted({max(2, num_known // share) for share in (8, 4, 2, 1)})

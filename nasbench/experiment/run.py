@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from nasbench.config import RunConfig, differing_settings, parse_config
@@ -37,6 +38,7 @@ from nasbench.trials import Trial, TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
     from torch import nn
 
     from nasbench.store import TrialStore
@@ -213,6 +215,13 @@ class Run:
             raise RequestError(f"'{self.folder}' holds no trials yet; run: nasbench search")
         return self.open_store().trials()
 
+    @property
+    def space(self) -> SearchSpace:
+        """The search space of its trials."""
+        if "search" not in self.record:
+            raise RequestError(f"'{self.folder}' was not searched yet; run: nasbench search")
+        return SearchSpace.from_json(self.record["search"]["space"])
+
     def open_store(self) -> "TrialStore":
         """The store of the search that `begin_search` recorded."""
         from nasbench.store import TrialStore
@@ -220,7 +229,7 @@ class Run:
         search = self.record["search"]
         return TrialStore(
             f"sqlite:///{self.folder / 'study.db'}",
-            SearchSpace.from_json(search["space"]),
+            self.space,
             self.objectives,
             fingerprint=search["fingerprint"],
         )
@@ -250,6 +259,21 @@ class Run:
         completed = [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
         violations = violations_of(self.constraints, [trial.measurements for trial in completed])
         return [t for t, v in zip(completed, violations, strict=True) if (v == 0) == is_feasible]
+
+    @property
+    def losses(self) -> "NDArray[np.float64]":
+        """Losses of every finished trial in order, float64 of shape (num_finished, num_objectives).
+
+        Failed and infeasible trials, which are on no front whatever they measured, are infinite.
+        """
+        finished = [trial for trial in self.trials if trial.state.is_finished]
+        constraints = self.constraints
+        rows = np.full((len(finished), len(self.objectives)), np.inf)
+        for row, trial in enumerate(finished):
+            found = [trial.measurements]
+            if trial.state is TrialState.COMPLETE and violations_of(constraints, found)[0] == 0:
+                rows[row] = losses_of(self.objectives, found)[0]
+        return rows
 
     def pareto_front(self) -> list[Trial]:
         """The non-dominated completed trials, from the best in the first objective to the worst."""

@@ -69,10 +69,9 @@ def test_kinds_are_those_of_the_run(run):
 
 
 def test_failed_and_infeasible_trials_are_on_no_front(run):
-    (found,) = read_runs([run])
-    infinite = np.isinf(found.losses).all(axis=1)
+    infinite = np.isinf(run.losses).all(axis=1)
     assert infinite.sum() == 1 + len(run.infeasible)
-    assert np.isfinite(found.losses[~infinite]).all()
+    assert np.isfinite(run.losses[~infinite]).all()
 
 
 def test_the_page_holds_every_completed_trial_in_the_unit_of_its_axis(run, tmp_path):
@@ -138,8 +137,7 @@ def test_runs_are_compared_by_one_reference_point(run, other):
 
 
 def test_the_hypervolume_is_that_of_the_front(run):
-    (found,) = read_runs([run])
-    losses = found.losses[np.isfinite(found.losses).all(axis=1)]
+    losses = run.losses[np.isfinite(run.losses).all(axis=1)]
     worst, best = losses.max(axis=0), losses.min(axis=0)
     reference = worst + 0.1 * (worst - best)
     expected = hypervolume(losses, reference) / np.prod(reference - best)

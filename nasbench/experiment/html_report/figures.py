@@ -87,7 +87,7 @@ def hypervolume(runs: Sequence[ReportedRun]) -> tuple[Figure, str, list[float]]:
         The figure; the reference point in words; each run's hypervolume at its end, as a share
         of the box between the best values of all runs and the reference point.
     """
-    losses = [run.losses for run in runs]
+    losses = [run.run.losses for run in runs]
     found = np.vstack(losses)
     found = found[np.isfinite(found).all(axis=1)]
     reference = reference_beyond(found)

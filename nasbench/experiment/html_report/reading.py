@@ -12,8 +12,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nasbench.errors import RequestError
@@ -113,18 +111,6 @@ class ReportedRun:
         return [trial for trial in self.finished if trial.number in self.kinds]
 
     @property
-    def losses(self) -> NDArray[np.float64]:
-        """Of every finished trial, float64 of shape (num_finished, num_objectives).
-
-        Those that are on no front whatever they measured, failed and infeasible ones, are infinite.
-        """
-        rows = np.full((len(self.finished), len(self.objectives)), np.inf)
-        for row, trial in enumerate(self.finished):
-            if self.kinds.get(trial.number) in (Kind.FRONT, Kind.DOMINATED):
-                rows[row] = losses_of(self.run.objectives, [trial.measurements])[0]
-        return rows
-
-    @property
     def front(self) -> list[Trial]:
         """The trials of the front, from the best in the first objective to the worst."""
         found = [trial for trial in self.trials if self.kinds[trial.number] is Kind.FRONT]
@@ -162,7 +148,7 @@ def _read_run(run: Run, label: str) -> ReportedRun:
     return ReportedRun(
         run=run,
         label=label,
-        space=SearchSpace.from_json(run.record["search"]["space"]),
+        space=run.space,
         finished=finished,
         kinds=kinds,
         tested=_read_tested(run.folder / "pareto.csv"),
