@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
@@ -192,7 +193,7 @@ def plot_hypervolume(
         f"{_known(o.metric).label} {_written(_known(o.metric), o.from_loss(loss))}"
         for o, loss in zip(objectives, worst.tolist(), strict=True)
     )
-    ax.set_xlabel(f"trials\nreference point: {at}")
+    ax.set_xlabel("trials\n" + fill(f"reference point: {at}", 46))
     ax.set_ylabel("hypervolume [share of the box]")
     _finish(ax)
     ax.legend(frameon=False, loc="lower right")
@@ -279,7 +280,7 @@ def plot_parity(
     _label(ax, "x", replace(known, label=f"measured {known.label}"))
     _label(ax, "y", replace(known, label=f"predicted {known.label}"))
     _finish(ax)
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, loc="lower right")
     return ax
 
 
