@@ -96,7 +96,8 @@ def plot_pareto_front(run: Searched, ax: Axes | None = None) -> Axes:
     upwards, rightwards = values.T
     if run.infeasible:
         broken, _ = _values_and_losses(run.objectives, run.infeasible)
-        ax.scatter(*broken.T[::-1], s=14, color="#808080", marker="x", lw=0.8, label="infeasible")
+        cross: dict[str, Any] = {"color": "#808080", "marker": "x", "lw": 0.8}
+        ax.scatter(broken[:, 1], broken[:, 0], s=14, label="infeasible", **cross)
     ax.scatter(rightwards[others], upwards[others], s=14, color=GREY, label="dominated", lw=0)
     ax.step(rightwards[front], upwards[front], where="post", color=BLUE, lw=1.2, zorder=2)
     ax.scatter(rightwards[front], upwards[front], s=26, color=BLUE, label="Pareto front", zorder=3)
@@ -343,7 +344,8 @@ def _attained(
 ) -> NDArray[np.float64]:
     """The first loss that a staircase attains at each second loss; `none` where it does not."""
     reached = level[:, 1][None, :] <= xs[:, None]
-    return np.where(reached, level[:, 0][None, :], none).min(axis=1)
+    attained = np.where(reached, level[:, 0][None, :], none).min(axis=1)
+    return np.asarray(attained, dtype=np.float64)
 
 
 def _styles(groups: Mapping[str, Any]) -> list[tuple[str, str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from nasbench.errors import RequestError, unknown_name
 from nasbench.experiment.run import Run
@@ -60,8 +60,8 @@ class PredictorSummary(BaseModel):
     predictor: str
     num_trials: int
     at_sizes: tuple[QualityAtSize, ...]
-    measured: tuple[float, ...]
-    held_out_mean: tuple[float, ...]
+    measured: tuple[float, ...] = Field(min_length=1)
+    held_out_mean: tuple[float, ...] = Field(min_length=1)
     held_out_std: tuple[float, ...]
 
 

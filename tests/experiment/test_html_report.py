@@ -12,7 +12,7 @@ from nasbench.experiment.html_report import summarize, write_html_report
 from nasbench.experiment.html_report.reading import Kind, read_runs
 from nasbench.experiment.prediction import assess_predictors, keep_reports
 from nasbench.pareto import hypervolume
-from tests.experiment.searched import make_searched_run
+from tests.experiment.searched import make_searched_run, measurements_of
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def written(runs, folder):
 
 def data_of(page):
     (block,) = re.findall(r'<script type="application/json" id="report-data">(.*?)</script>', page)
-    return json.loads(block)
+    return json.loads(block, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
 
 
 def test_kinds_are_those_of_the_run(run):
@@ -85,6 +85,19 @@ def test_the_page_holds_every_completed_trial_in_the_unit_of_its_axis(run, tmp_p
         assert trial["values"]["latency_ms"] == pytest.approx(measured["latency_ms"], 1e-4)
     assert data["axes"]["top1_error"]["title"] == "top-1 error [%]"
     assert data["axes"]["test:top1_accuracy"]["title"] == "top-1 accuracy on test data [%]"
+
+
+def test_a_value_that_is_not_finite_has_no_place_but_a_text(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("runs")
+
+    def with_infinite_macs(architecture, rng):
+        return {**measurements_of(architecture, rng), "num_macs": float("inf")}
+
+    monkeypatch.setattr("tests.experiment.searched.measurements_of", with_infinite_macs)
+    page = written([make_searched_run(folder / "toy", num_trials=4)], folder)
+    (shown,) = data_of(page)["runs"]
+    assert all("num_macs" not in trial["values"] for trial in shown["trials"])
+    assert all("inf" in trial["texts"] for trial in shown["trials"])
 
 
 def test_an_inactive_dimension_is_shown_as_none(run, tmp_path):

@@ -6,8 +6,7 @@ from a person is escaped here.
 """
 
 import html
-from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,19 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 SYMBOLS = ("circle", "square", "diamond", "cross", "star", "hexagon")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 GREY = "#8a8a8a"
+
+
+def style(run: ReportedRun) -> dict[str, str]:
+    """Color, symbol and dash of a run, the same in all figures of a page."""
+    return {
+        "color": COLORS[run.number % len(COLORS)],
+        "symbol": SYMBOLS[run.number % len(SYMBOLS)],
+        "dash": DASHES[run.number % len(DASHES)],
+    }
+
+
+def _line(run: ReportedRun, **more: str) -> Figure:
+    return {"color": style(run)["color"], "dash": style(run)["dash"], **more}
 
 
 def plain(text: object) -> str:
@@ -93,7 +105,7 @@ def hypervolume(runs: Sequence[ReportedRun]) -> tuple[Figure, str, list[float]]:
     reference = reference_beyond(found)
     box = float(np.prod(reference - found.min(axis=0)))
     data, last = [], []
-    for run, of_run, color, dash in zip(runs, losses, cycle(COLORS), cycle(DASHES), strict=False):
+    for run, of_run in zip(runs, losses, strict=True):
         volumes = hypervolume_over_trials(of_run, reference) / box
         last.append(float(volumes[-1]))
         data.append(
@@ -103,7 +115,7 @@ def hypervolume(runs: Sequence[ReportedRun]) -> tuple[Figure, str, list[float]]:
                 "name": plain(run.label),
                 "x": list(range(1, len(volumes) + 1)),
                 "y": _rounded(volumes),
-                "line": {"shape": "hv", "color": color, "dash": dash},
+                "line": _line(run, shape="hv"),
                 "showlegend": len(runs) > 1,
             }
         )
@@ -125,10 +137,10 @@ def training_loss(runs: Sequence[ReportedRun]) -> Figure:
             "name": plain(run.label),
             "x": [epoch.epoch for epoch in run.history],
             "y": _rounded([epoch.loss for epoch in run.history]),
-            "line": {"color": color, "dash": dash},
+            "line": _line(run),
             "showlegend": len(runs) > 1,
         }
-        for run, color, dash in zip(runs, cycle(COLORS), cycle(DASHES), strict=False)
+        for run in runs
     ]
     axes = _EPOCHS, {"title": {"text": "mean training loss"}}
     return {"data": data, "layout": layout(*axes)}
@@ -138,8 +150,8 @@ def training_looks(runs: Sequence[ReportedRun]) -> Figure | None:
     """The first metric of the sub-networks that training looked at; None where it never did."""
     data, metric = [], None
     dropped = {"random"} if len(runs) > 1 else set()  # of several runs, the ends say enough
-    for run, color in zip(runs, cycle(COLORS), strict=False):
-        looked = [epoch for epoch in run.history if epoch.looks]
+    for run in runs:
+        looked = [epoch for epoch in run.history if all(epoch.looks.values()) and epoch.looks]
         names = [name for name in (looked[0].looks if looked else ()) if name not in dropped]
         for name, dash, symbol in zip(names, DASHES, SYMBOLS, strict=False):
             metric = metric or known_metric(next(iter(looked[0].looks[name])))
@@ -151,7 +163,7 @@ def training_looks(runs: Sequence[ReportedRun]) -> Figure | None:
                     "name": plain(name if len(runs) == 1 else f"{run.label}: {name}"),
                     "x": [epoch.epoch for epoch in known],
                     "y": _rounded([shown(metric, e.looks[name][metric.name]) for e in known]),
-                    "line": {"color": color, "dash": dash},
+                    "line": _line(run, dash=dash),
                     "marker": {"symbol": symbol, "size": 7},
                 }
             )
@@ -194,9 +206,9 @@ def ladder(found: Ladder) -> Figure:
     """What each of the nested sub-networks costs, and how good it is."""
     members = found.members
     quality = known_metric(next(iter(members[0].validation)))
-    device = next(iter(members[0].latency), None)
-    cost = known_metric("latency_ms" if device else "num_macs")
-    costs = [m.latency[device][cost.name] if device else m.num_macs for m in members]
+    device = next((d for d in members[0].latency if all(d in m.latency for m in members)), None)
+    cost = known_metric("num_macs" if device is None else "latency_ms")
+    costs = [m.num_macs if device is None else m.latency[device].latency_ms for m in members]
     data = []
     for split, color, symbol, dash in (
         ("validation", COLORS[0], "circle", "solid"),
@@ -232,12 +244,6 @@ def written(metric: Metric, value: float | None) -> str:
         return f"{value:,.0f}"
     unit = "" if metric.unit == "unit unknown" else f" {metric.unit}"
     return f"{value:.4g}{unit}"
-
-
-def styles(count: int) -> list[Mapping[str, str]]:
-    """Color, symbol and dash of each of so many runs."""
-    found = zip(cycle(COLORS), cycle(SYMBOLS), cycle(DASHES), strict=False)
-    return [{"color": c, "symbol": s, "dash": d} for c, s, d in islice(found, count)]
 
 
 def _rounded(values: Sequence[float] | NDArray[np.float64]) -> list[float]:

@@ -7,6 +7,7 @@ policy allows two scripts by their hashes and no request at all.
 
 import base64
 import hashlib
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -101,10 +102,7 @@ def _render(runs: Sequence[ReportedRun]) -> str:
         css=(folder / "report.css").read_text(),
         scripts=scripts,
         data={
-            "runs": [
-                {**_run_data(run), **style}
-                for run, style in zip(runs, figures.styles(len(runs)), strict=True)
-            ],
+            "runs": [{**_run_data(run), **figures.style(run)} for run in runs],
             "axes": _axes(runs),
             "base": figures.layout({}, {}),
             "figures": shown_figures,
@@ -177,13 +175,14 @@ def _value(run: ReportedRun, trial: Trial, name: str) -> float | None:
 
 
 def _axes(runs: Sequence[ReportedRun]) -> dict[str, dict[str, str]]:
-    """What an axis may show: name -> title and format; the first two are the objectives."""
+    """What an axis may show: name -> title (as text, and for plotly.js) and format."""
     axes = {}
     for name in dict.fromkeys(name for run in runs for name in _metrics(run)):
         metric = known_metric(name.removeprefix(_TEST))
         title = figures.axis_title(metric).replace(metric.label, _label(name), 1)
-        axes[name] = {"title": title, "tickformat": figures.axis(metric)["tickformat"]}
-    return {**axes, "trial": {"title": "trial", "tickformat": ""}}
+        form = figures.axis(metric)["tickformat"]
+        axes[name] = {"title": title, "html": plain(title), "tickformat": form}
+    return {**axes, "trial": {"title": "trial", "html": "trial", "tickformat": ""}}
 
 
 def _run_data(run: ReportedRun) -> dict[str, Any]:
@@ -205,7 +204,7 @@ def _run_data(run: ReportedRun) -> dict[str, Any]:
                     **{
                         name: float(f"{shown(metrics[name], value):.6g}")
                         for name, value in values.items()
-                        if value is not None
+                        if value is not None and math.isfinite(value)  # else it has no place
                     },
                 },
                 "texts": [written(metrics[name], value) for name, value in values.items()],

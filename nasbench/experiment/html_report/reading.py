@@ -47,6 +47,12 @@ class Epoch(_Part):
     looks: dict[str, dict[str, float]] = {}
 
 
+class Latency(_Part):
+    """Of a member of a ladder on a device."""
+
+    latency_ms: float
+
+
 class Member(_Part):
     """A member of a ladder of nested sub-networks."""
 
@@ -55,7 +61,7 @@ class Member(_Part):
     num_macs: float
     validation: dict[str, float] = Field(min_length=1)
     test: dict[str, float] = {}
-    latency: dict[str, dict[str, Any]] = {}
+    latency: dict[str, Latency] = {}
 
 
 class Ladder(_Part):
@@ -78,6 +84,7 @@ class ReportedRun:
     """A run as a report shows it.
 
     Args:
+        number: its place among the runs of the report, which its color goes by.
         label: tells it from the other runs of the report.
         space: of its architectures.
         finished: its completed and failed trials, in the order in which they were proposed.
@@ -90,6 +97,7 @@ class ReportedRun:
     """
 
     run: Run
+    number: int
     label: str
     space: SearchSpace
     finished: Sequence[Trial]
@@ -132,12 +140,12 @@ def read_runs(runs: Sequence[Run]) -> list[ReportedRun]:
     """
     names = [run.config.name for run in runs]
     return [
-        _read_run(run, name if names.count(name) == 1 else f"{name} ({run.folder})")
-        for run, name in zip(runs, names, strict=True)
+        _read_run(run, number, name if names.count(name) == 1 else f"{name} ({run.folder})")
+        for number, (run, name) in enumerate(zip(runs, names, strict=True))
     ]
 
 
-def _read_run(run: Run, label: str) -> ReportedRun:
+def _read_run(run: Run, number: int, label: str) -> ReportedRun:
     finished = [trial for trial in run.trials if trial.state.is_finished]
     kinds = _kinds(run, [trial for trial in finished if trial.state is TrialState.COMPLETE])
     if Kind.FRONT not in kinds.values():
@@ -147,6 +155,7 @@ def _read_run(run: Run, label: str) -> ReportedRun:
     history = _read_part(state, _History)
     return ReportedRun(
         run=run,
+        number=number,
         label=label,
         space=run.space,
         finished=finished,

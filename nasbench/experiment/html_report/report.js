@@ -85,7 +85,7 @@ function limits() {
 
 function draw() {
   const axis = (name) => ({
-    title: { text: report.axes[name].title }, tickformat: report.axes[name].tickformat, range: extent(name),
+    title: { text: report.axes[name].html }, tickformat: report.axes[name].tickformat, range: extent(name),
   });
   const { base } = report;
   Plotly.react(front, traces(), {
