@@ -319,9 +319,10 @@ def _facts(run: ReportedRun) -> dict[str, Any]:
 def _conditions(run: ReportedRun) -> dict[str, str]:
     """Under which conditions the run's numbers were measured, as its folder has them."""
     config, record = run.run.config, run.run.record
-    stages = record.get("stages", {})
+    stages, asked = record.get("stages", {}), config.identity()
+    sections = [name for name in ("task", "table", "supernet", "evaluation") if name in asked]
     return {
-        "task": config.task.name,
+        **{k: v for name in sections for k, v in _flat(name, asked[name]).items()},
         "search": f"{config.search.algorithm}, {len(run.finished)} trials, seed {config.seed}",
         "constraints": ", ".join(map(str, run.run.constraints)) or "none",
         **_flat("latency", stages.get("search", {}).get("latency_conditions", {})),
