@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import nasbench as nb
 from nasbench import cli
@@ -263,6 +264,20 @@ class TestRun:
         code, _, err = nasbench("export", "run", "--pick", trial.architecture.id)
         assert code == 0, err
         assert Path("run/export", trial.architecture.id, "manifest.json").exists()
+
+    def test_an_export_can_be_tried(self, nasbench, finished, tmp_path):
+        shutil.copytree(finished, "run")
+        nasbench("export", "run", "--set", "export.targets=[pt2]")
+        (export,) = Path("run/export").iterdir()
+        Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save("dark.png")
+        code, out, err = nasbench("infer", export, "--input", "dark.png", "--json")
+        assert code == 0, err
+        found = json.loads(out)
+        assert sorted(found) == [str(digit) for digit in range(10)]
+        network = nb.load_run("run").extract(export.name)
+        with torch.inference_mode():
+            expected = network(torch.full((1, 1, 8, 8), -1.0)).softmax(1)[0].tolist()
+        assert [found[str(digit)] for digit in range(10)] == pytest.approx(expected, rel=1e-4)
 
     @pytest.mark.parametrize("algorithm", ["nsga2", "linas"])
     def test_one_word_changes_the_algorithm(self, nasbench, algorithm):

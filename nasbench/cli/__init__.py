@@ -121,6 +121,26 @@ def export_command(
         export(opened, progress, where=where)
 
 
+@app.command("infer")
+def infer_command(
+    export: Annotated[Path, typer.Argument(help="The folder of an export: RUN/export/ID.")],
+    sample: Annotated[Path, typer.Option("--input", help="An image file.")],
+    target: Annotated[
+        str | None, typer.Option(help="The file to run, onnx or pt2 [default: onnx where it is].")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every class as JSON.")] = False,
+) -> None:
+    """Run an exported file, in its own runtime, on a sample of yours."""
+    from nasbench.cli.tables import print_classes
+    from nasbench.experiment.inference import classify
+
+    found = classify(export, sample, target)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        print_classes(found)
+
+
 @app.command("list")
 def list_command(
     kind: Annotated[

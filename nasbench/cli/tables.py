@@ -127,6 +127,16 @@ def fronts_csv(summaries: Sequence[Mapping[str, Any]]) -> str:
     return stream.getvalue()
 
 
+def print_classes(probabilities: Mapping[str, float]) -> None:
+    """The five most probable classes."""
+    table = Table()
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    for name, probability in list(probabilities.items())[:5]:
+        table.add_row(escape(name), f"{100 * probability:.2f} %")
+    _console().print(table)
+
+
 def print_profile(profile: "Profile") -> None:
     """The space's size and its extremes."""
     table = Table(title=f"{profile.name}: {profile.size:,} sub-networks")

@@ -193,6 +193,7 @@ def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[st
             "architecture": trial.architecture.to_json(),
             "supernet": evaluator.supernet.settings,
             "task": run.config.task.name,
+            "input_form": evaluator.task.input_form,
             "measurements": dict(trial.measurements),
             "latency_conditions": dict(trial.provenance),
             "test": tested,
