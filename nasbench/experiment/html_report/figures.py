@@ -71,6 +71,7 @@ def axis(metric: Metric, prefix: str = "") -> Figure:
 
 def layout(x: Figure, y: Figure) -> Figure:
     """What all figures share."""
+    font = {"family": "system-ui, sans-serif", "size": 13, "color": "#1a1a1a"}
     common = {
         "gridcolor": "#e6e6e6",
         "linecolor": "#555",
@@ -83,12 +84,12 @@ def layout(x: Figure, y: Figure) -> Figure:
         "xaxis": {**common, **x},
         "yaxis": {**common, **y},
         "margin": {"l": 56, "r": 14, "t": 8, "b": 48},
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1a1a1a"},
+        "font": font,
         "legend": {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
         "hovermode": "closest",
-        "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": {"color": "#1a1a1a"}},
+        "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": font},
     }
 
 
