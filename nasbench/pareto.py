@@ -5,6 +5,8 @@ every column. A loss that is no number (NaN) has no place on a front and is refu
 failed trials out. Dominance and hypervolume come from moocore.
 """
 
+from collections.abc import Sequence
+
 import moocore
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +93,65 @@ def hypervolume(losses: Losses, reference: Losses) -> float:
         raise RequestError(f"objective {wrong} of the reference point is nan")
     inside = losses[np.all(losses < reference, axis=1)]
     return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
+
+
+def reference_beyond(losses: Losses) -> Losses:
+    """A reference point that every point strictly dominates, of shape (M,).
+
+    In each objective the worst of the N points plus a tenth of their range (where they are all
+    equal, of their size), so that the ends of a front count, too: Ishibuchi et al., How to Specify
+    a Reference Point in Hypervolume Calculation for Fair Performance Comparison (Evolutionary
+    Computation 2018), who start from the worst of the front alone. Fronts are compared by one
+    reference point: that of all their points together.
+
+    Raises:
+        RequestError: if there is no point.
+    """
+    losses = _checked(losses, finite=True)
+    if len(losses) == 0:
+        raise RequestError("a reference point needs at least one point, but there is none")
+    worst = losses.max(axis=0)
+    extent = worst - losses.min(axis=0)
+    size = np.where(worst != 0, np.abs(worst), 1.0)
+    return np.asarray(worst + 0.1 * np.where(extent > 0, extent, size), dtype=np.float64)
+
+
+def hypervolume_over_trials(losses: Losses, reference: Losses) -> Losses:
+    """Hypervolume of the first 1, 2, ..., N points: (N, M) -> (N,), never falling.
+
+    A row of infinities, which a trial without a result has, adds nothing.
+    """
+    losses = _checked(losses)
+    found = np.zeros(len(losses))
+    front, volume = losses[:0], 0.0
+    for row, point in enumerate(losses):
+        is_new = np.isfinite(point).all() and not np.any(np.all(front <= point, axis=1))
+        if is_new:  # only then does the front, and with it the volume, change
+            front = np.vstack([front[~np.all(point <= front, axis=1)], point])
+            volume = max(volume, hypervolume(front, reference))
+        found[row] = volume
+    return found
+
+
+def attainment(fronts: Sequence[Losses], share: float) -> Losses:
+    """What at least this share of the fronts attain: the staircase of one level, of two objectives.
+
+    The empirical attainment function of Grunert da Fonseca, Fonseca and Hall (EMO 2001). With
+    share 0.5 it is the median front of several seeds.
+
+    Args:
+        fronts: arrays of shape (N, 2), one per search.
+        share: in (0, 1].
+
+    Returns:
+        The corners of the staircase, of shape (K, 2), the first objective rising.
+    """
+    points = [_checked(front, finite=True) for front in fronts]
+    if not points or any(front.shape[1] != 2 or len(front) == 0 for front in points):
+        raise RequestError("attainment is of one or more non-empty fronts over two objectives")
+    sets = np.concatenate([np.full(len(front), i + 1) for i, front in enumerate(points)])
+    found = moocore.eaf(np.vstack(points), sets=sets, percentiles=[100 * share])[:, :2]
+    return np.asarray(found[np.lexsort((found[:, 1], found[:, 0]))], dtype=np.float64)
 
 
 def knee_index(losses: Losses) -> int:

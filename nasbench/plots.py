@@ -1,12 +1,15 @@
 """Figures: each function takes and returns matplotlib Axes, with units on every axis.
 
-Colors are told apart in grey and by the color-blind (Okabe and Ito's palette); dominated points are
-grey. Nothing is shown or closed here.
+Colors are told apart in grey and by the color-blind (Okabe and Ito's palette), and beside the color
+there is always a marker, a dash or a place; dominated points are grey. Several runs come in groups:
+label -> the runs that differ in their seed alone. Nothing is shown or closed here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
@@ -17,11 +20,26 @@ from numpy.typing import NDArray
 
 from nasbench.errors import RequestError
 from nasbench.objectives import METRICS, Metric, Objective, losses_of
-from nasbench.pareto import knee_index, non_dominated
+from nasbench.pareto import (
+    attainment,
+    hypervolume_over_trials,
+    knee_index,
+    non_dominated,
+    reference_beyond,
+)
 from nasbench.predictors import Prediction
+from nasbench.space import SearchSpace
 from nasbench.trials import Trial
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#B0B0B0"
+_GROUPS = (  # color, marker, dash
+    (BLUE, "o", "-"),
+    (VERMILION, "s", "--"),
+    ("#009E73", "D", ":"),
+    ("#CC79A7", "^", "-."),
+    ("#56B4E9", "v", (0, (5, 1, 1, 1, 1, 1))),
+    ("#000000", "P", (0, (8, 2))),
+)
 
 
 class Searched(Protocol):
@@ -32,12 +50,29 @@ class Searched(Protocol):
         """What was optimized."""
 
     @property
+    def space(self) -> SearchSpace:
+        """Of its architectures."""
+
+    @property
     def completed(self) -> list[Trial]:
         """The completed, feasible trials."""
+
+    @property
+    def infeasible(self) -> list[Trial]:
+        """The completed trials that break a constraint."""
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """Of every finished trial in order; infinite where it failed or is infeasible."""
+
+
+Groups = Mapping[str, Sequence[Searched]]
 
 
 def plot_pareto_front(run: Searched, ax: Axes | None = None) -> Axes:
     """Every measured sub-network of a two-objective search, its front and its knee.
+
+    What breaks a constraint is marked by a cross, and is on no front.
 
     Args:
         run: a search over two objectives; the first is drawn upwards, the second to the right.
@@ -59,17 +94,159 @@ def plot_pareto_front(run: Searched, ax: Axes | None = None) -> Axes:
     others = np.setdiff1d(np.arange(len(values)), front)
     knee = front[[knee_index(losses[front])]]
     upwards, rightwards = values.T
+    if run.infeasible:
+        broken, _ = _values_and_losses(run.objectives, run.infeasible)
+        cross: dict[str, Any] = {"color": "#808080", "marker": "x", "lw": 0.8}
+        ax.scatter(broken[:, 1], broken[:, 0], s=14, label="infeasible", **cross)
     ax.scatter(rightwards[others], upwards[others], s=14, color=GREY, label="dominated", lw=0)
     ax.step(rightwards[front], upwards[front], where="post", color=BLUE, lw=1.2, zorder=2)
     ax.scatter(rightwards[front], upwards[front], s=26, color=BLUE, label="Pareto front", zorder=3)
     ring: dict[str, Any] = {"facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.6}
     ax.scatter(rightwards[knee], upwards[knee], s=130, label="knee", zorder=4, **ring)
-    vertical, horizontal = (METRICS[objective.metric] for objective in run.objectives)
+    vertical, horizontal = (_known(objective.metric) for objective in run.objectives)
     _label(ax, "y", vertical)
     _label(ax, "x", horizontal)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25, linewidth=0.6)
-    ax.legend(frameon=False, title=f"{len(values)} measured sub-networks", alignment="left")
+    _finish(ax)
+    num = len(values) + len(run.infeasible)
+    ax.legend(frameon=False, title=f"{num} measured sub-networks", alignment="left")
+    return ax
+
+
+def plot_pareto_fronts(groups: Groups, ax: Axes | None = None) -> Axes:
+    """The fronts of several searches over the same two objectives.
+
+    A single run is drawn as its front. Of several seeds, the line is the median front (what half of
+    them attain) and the band reaches from what any of them attains to what all do.
+
+    Args:
+        groups: label -> runs that differ in their seed alone.
+        ax: where to draw; a new figure where None.
+
+    Raises:
+        RequestError: if the objectives differ or are not two, or a run has no feasible trial.
+    """
+    objectives = _shared_objectives(groups)
+    if len(objectives) != 2:
+        raise RequestError(f"fronts are drawn over 2 objectives, not {len(objectives)}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
+    fronts = {label: [_front(run) for run in runs] for label, runs in groups.items()}
+    reference = reference_beyond(np.vstack([f for each in fronts.values() for f in each]))
+    signs = np.array([1.0 if o.direction == "minimize" else -1.0 for o in objectives])
+    for (label, found), (color, marker, dash) in zip(fronts.items(), _styles(fronts), strict=True):
+        upwards, rightwards = (attainment(found, 0.5)[::-1] * signs).T  # from the cheapest
+        if len(found) > 1:
+            label = f"{label}, median of {len(found)}"
+            _band(ax, found, reference, signs, color)
+        ax.plot(
+            rightwards, upwards, drawstyle="steps-post", color=color, ls=dash, lw=1.4,
+            marker=marker, ms=4, label=label, zorder=3,
+        )  # fmt: skip
+    _label(ax, "y", _known(objectives[0].metric))
+    _label(ax, "x", _known(objectives[1].metric))
+    _finish(ax)
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_hypervolume(
+    groups: Groups, reference: Sequence[float] | None = None, ax: Axes | None = None
+) -> Axes:
+    """How fast searches find their fronts: hypervolume over trials, of any number of objectives.
+
+    The line is the median of a group's seeds and the band reaches from the worst to the best.
+    Failed and infeasible trials count as trials and add nothing. The reference point is stated
+    below the figure; hypervolume is the share of the box between it and the best value that any
+    run found of each objective.
+
+    Args:
+        groups: label -> runs that differ in their seed alone.
+        reference: one value per objective, in its natural sign; None takes the worst of all
+            trials and a tenth of their range more (`nasbench.pareto.reference_beyond`).
+        ax: where to draw; a new figure where None.
+
+    Raises:
+        RequestError: if the objectives differ, or no run has a feasible trial.
+    """
+    objectives = _shared_objectives(groups)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
+    losses = {label: [run.losses for run in runs] for label, runs in groups.items()}
+    found = np.vstack([each for runs in losses.values() for each in runs])
+    found = found[np.isfinite(found).all(axis=1)]
+    worst = (
+        reference_beyond(found)
+        if reference is None
+        else np.array([o.to_loss(v) for o, v in zip(objectives, reference, strict=True)])
+    )
+    box = float(np.prod(worst - found.min(axis=0)))
+    for (label, runs), (color, _, dash) in zip(losses.items(), _styles(losses), strict=True):
+        num = min(len(each) for each in runs)
+        volumes = np.array([hypervolume_over_trials(each[:num], worst) for each in runs]) / box
+        trials = np.arange(1, num + 1)
+        if len(runs) > 1:
+            label = f"{label}, median of {len(runs)}"
+            ends = volumes.min(axis=0), volumes.max(axis=0)
+            ax.fill_between(trials, *ends, step="post", color=color, alpha=0.18, lw=0)
+        middle = np.median(volumes, axis=0)
+        ax.plot(trials, middle, drawstyle="steps-post", color=color, ls=dash, lw=1.4, label=label)
+    at = ", ".join(
+        f"{_known(o.metric).label} {_written(_known(o.metric), o.from_loss(loss))}"
+        for o, loss in zip(objectives, worst.tolist(), strict=True)
+    )
+    ax.set_xlabel("trials\n" + fill(f"reference point: {at}", 46))
+    ax.set_ylabel("hypervolume [share of the box]")
+    _finish(ax)
+    ax.legend(frameon=False, loc="lower right")
+    return ax
+
+
+def plot_choice_frequencies(run: Searched, ax: Axes | None = None) -> Axes:
+    """Which choices the sub-networks of a front make: for each dimension, the share of each choice.
+
+    Rows are dimensions and darker is a later choice; a row stays white to the right for the
+    sub-networks in which its dimension is inactive. A row of one shade is the same all along the
+    front.
+
+    Args:
+        run: whose front is drawn, over any number of objectives.
+        ax: where to draw; a new figure where None.
+
+    Raises:
+        RequestError: if no completed trial is feasible.
+    """
+    completed, space = run.completed, run.space
+    losses = losses_of(run.objectives, [trial.measurements for trial in completed])
+    trials = [t for t, is_member in zip(completed, non_dominated(losses), strict=True) if is_member]
+    if not trials:
+        raise RequestError("there is no completed trial to draw")
+    genomes = space.to_genomes([trial.architecture for trial in trials])
+    active = space.active(genomes)
+    if ax is None:
+        size = (5.0, 0.9 + 0.2 * len(space))
+        _, ax = plt.subplots(figsize=size, dpi=160, layout="constrained")
+    for row, dimension in enumerate(space):
+        left = 0.0
+        shades = np.linspace(0.2, 0.9, len(dimension.choices))
+        for index, (choice, shade) in enumerate(zip(dimension.choices, shades, strict=True)):
+            share = float(np.mean(active[:, row] & (genomes[:, row] == index)))
+            ax.barh(
+                row, 100 * share, left=100 * left, height=0.82,
+                color=plt.get_cmap("Blues")(shade), edgecolor="white", lw=0.6,
+            )  # fmt: skip
+            if share > 0.07:
+                color = "white" if shade > 0.55 else "black"
+                ax.text(
+                    100 * (left + share / 2), row, str(choice), ha="center", va="center",
+                    color=color, fontsize=6,
+                )  # fmt: skip
+            left += share
+    names = [dimension.name.replace("_", " ") for dimension in space]
+    ax.set_yticks(range(len(names)), names, fontsize=6)
+    ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(0, 100))
+    ax.set_xlabel(f"share of {len(trials)} sub-networks [%]")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
     return ax
 
 
@@ -100,12 +277,11 @@ def plot_parity(
         ecolor=GREY, elinewidth=0.6, zorder=2, label="held-out prediction, 1 std",
     )  # fmt: skip
     ax.set(xlim=ends, ylim=ends)
-    known = METRICS.get(metric, Metric(metric, "unit unknown", "minimize", metric))
+    known = _known(metric)
     _label(ax, "x", replace(known, label=f"measured {known.label}"))
     _label(ax, "y", replace(known, label=f"predicted {known.label}"))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25, linewidth=0.6)
-    ax.legend(frameon=False, loc="upper left")
+    _finish(ax)
+    ax.legend(frameon=False, loc="lower right")
     return ax
 
 
@@ -217,6 +393,74 @@ def _values_and_losses(
     losses = losses_of(objectives, [trial.measurements for trial in trials])
     signs = [1.0 if objective.direction == "minimize" else -1.0 for objective in objectives]
     return losses * np.array(signs), losses
+
+
+def _shared_objectives(groups: Groups) -> list[Objective]:
+    """What all runs optimize; RequestError if that differs, or there is no run."""
+    runs = [run for each in groups.values() for run in each]
+    if not runs or not all(groups.values()):
+        raise RequestError("every group of runs needs at least one")
+    for run in runs:
+        if run.objectives != runs[0].objectives:
+            first, other = (", ".join(o.metric for o in each.objectives) for each in (runs[0], run))
+            raise RequestError(f"runs over different objectives: {first}; {other}")
+        if not np.isfinite(run.losses).all(axis=1).any():
+            raise RequestError("a run has no feasible trial to draw")
+    return runs[0].objectives
+
+
+def _front(run: Searched) -> NDArray[np.float64]:
+    """Losses of a run's front, of shape (N, num_objectives)."""
+    losses = run.losses[np.isfinite(run.losses).all(axis=1)]
+    return losses[non_dominated(losses)]
+
+
+def _band(
+    ax: Axes,
+    fronts: Sequence[NDArray[np.float64]],
+    reference: NDArray[np.float64],
+    signs: NDArray[np.float64],
+    color: str,
+) -> None:
+    """Fill from what any of the fronts attains to what all of them do, up to the reference."""
+    best, worst = attainment(fronts, 1 / len(fronts)), attainment(fronts, 1.0)
+    xs = np.union1d(np.concatenate([best[:, 1], worst[:, 1]]), [reference[1]])
+    low, high = (_attained(level, xs, reference[0]) for level in (best, worst))
+    heights = low * signs[0], high * signs[0]
+    ax.fill_between(xs * signs[1], *heights, step="post", color=color, alpha=0.18, lw=0)
+
+
+def _attained(
+    level: NDArray[np.float64], xs: NDArray[np.float64], none: float
+) -> NDArray[np.float64]:
+    """The first loss that a staircase attains at each second loss; `none` where it does not."""
+    reached = level[:, 1][None, :] <= xs[:, None]
+    attained = np.where(reached, level[:, 0][None, :], none).min(axis=1)
+    return np.asarray(attained, dtype=np.float64)
+
+
+def _styles(groups: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """Color, marker and dash of each group."""
+    return list(islice(cycle(_GROUPS), len(groups)))
+
+
+def _known(name: str) -> Metric:
+    """The metric of that name; one without a unit where it is not known."""
+    return METRICS.get(name, Metric(name, "unit unknown", "minimize", name))
+
+
+def _written(metric: Metric, value: float) -> str:
+    """A value with its unit."""
+    if metric.unit == "fraction":
+        return f"{100 * value:.3g} %"
+    return (
+        f"{value:.3g}" if metric.unit in ("count", "unit unknown") else f"{value:.3g} {metric.unit}"
+    )
+
+
+def _finish(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
 
 
 def _label(ax: Axes, which: str, metric: Metric) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import nasbench as nb
 from nasbench import cli
@@ -281,6 +282,20 @@ class TestRun:
         assert code == 0, err
         assert Path("run/export", trial.architecture.id, "manifest.json").exists()
 
+    def test_an_export_can_be_tried(self, nasbench, finished, tmp_path):
+        shutil.copytree(finished, "run")
+        nasbench("export", "run", "--set", "export.targets=[pt2]")
+        (export,) = Path("run/export").iterdir()
+        Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save("dark.png")
+        code, out, err = nasbench("infer", export, "--input", "dark.png", "--json")
+        assert code == 0, err
+        found = json.loads(out)
+        assert sorted(found) == [str(digit) for digit in range(10)]
+        network = nb.load_run("run").extract(export.name)
+        with torch.inference_mode():
+            expected = network(torch.full((1, 1, 8, 8), -1.0)).softmax(1)[0].tolist()
+        assert [found[str(digit)] for digit in range(10)] == pytest.approx(expected, rel=1e-4)
+
     @pytest.mark.parametrize("algorithm", ["nsga2", "linas"])
     def test_one_word_changes_the_algorithm(self, nasbench, algorithm):
         code, _, err = nasbench("run", TINY, "--set", f"search.algorithm={algorithm}")
@@ -306,6 +321,49 @@ class TestRun:
 
 
 @pytest.mark.slow
+class TestReport:
+    def test_a_page_that_was_deleted_is_made_again(self, nasbench, finished, tmp_path):
+        shutil.copytree(finished, tmp_path / "run")
+        page = tmp_path / "run/report.html"
+        before = page.read_text()
+        nasbench("predictors", "run", "--predictor", "ridge")
+        code, out, err = nasbench("report", "run")
+        assert code == 0, err
+        assert "report: run/report.html" in out
+        assert "Predictors" not in before
+        assert "Predictors" in page.read_text(), "what came since is shown"
+
+    def test_several_runs_for_machines(self, nasbench, finished, tmp_path):
+        shutil.copytree(finished, "run")
+        code, out, err = nasbench("report", finished, "run", "--json", "--html", "both.html")
+        assert code == 0, err
+        first, second = json.loads(out)
+        assert first["num_front"] == len(first["front"]) == len(nb.load_run("run").pareto_front())
+        assert first["hypervolume"] == second["hypervolume"]
+        assert '<h2 id="runs-heading">Runs' in (tmp_path / "both.html").read_text()
+        code, out, err = nasbench("report", "run", "--csv")
+        assert code == 0, err
+        rows = list(csv.DictReader(out.splitlines()))
+        assert [row["architecture_id"] for row in rows] == [
+            trial.architecture.id for trial in nb.load_run("run").pareto_front()
+        ]
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (["--json", "--csv"], "--json or --csv, not both"),
+            (["--html", "none/report.html"], "cannot write 'none/report.html'"),
+            (["run2", "--out", "there"], "--out names the folder of one run"),
+        ],
+    )
+    def test_refusals_are_sentences(self, nasbench, finished, tmp_path, arguments, sentence):
+        code, _, err = nasbench("report", finished, *arguments)
+        assert code == 2
+        assert sentence in err
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
 class TestPredictors:
     def test_a_table_and_a_figure(self, nasbench, finished, tmp_path):
         shutil.copytree(finished, tmp_path / "run")
@@ -314,6 +372,8 @@ class TestPredictors:
         assert "12 trials; means over 15 held-out folds" in out
         assert "ridge" in out
         assert (tmp_path / "run/predictors/top1_error.png").read_bytes().startswith(b"\x89PNG")
+        (found,) = json.loads((tmp_path / "run/predictors/quality.json").read_text())
+        assert len(found["measured"]) == len(found["held_out_mean"]) == found["num_trials"] == 12
 
     def test_json_holds_every_metric_predictor_and_size(self, nasbench, finished):
         before = content(finished)
@@ -354,7 +414,7 @@ def test_help_is_light_and_fast():
         "import nasbench.cli\n"
         "try: nasbench.cli.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'ray', 'optuna', 'pandas', 'matplotlib', 'sklearn', 'pymoo'}\n"
+        "heavy = {'torch', 'ray', 'optuna', 'pandas', 'matplotlib', 'sklearn', 'pymoo', 'plotly'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     start = time.monotonic()
@@ -414,7 +474,7 @@ class TestMending:
         shutil.copytree(finished, tmp_path / "run")
         return Path("run")
 
-    @pytest.mark.parametrize("lost", ["pareto.csv", "pareto.png", "export"])
+    @pytest.mark.parametrize("lost", ["pareto.csv", "pareto.png", "report.html", "export"])
     def test_what_was_deleted_is_made_again(self, nasbench, run, lost):
         before = content(run)
         if lost == "export":

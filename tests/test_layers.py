@@ -49,6 +49,8 @@ DOORS = {  # heavy package -> the files and folders that may import it
     "tokenizers": ("tasks/text.py",),
     "sacrebleu": ("tasks/multi30k.py",),
     "PIL": ("tasks/image_folder.py",),
+    "plotly": ("experiment/html_report/",),
+    "jinja2": ("experiment/html_report/",),
 }
 
 WITHOUT_TORCH = set().union(
@@ -68,6 +70,8 @@ HEAVY = (
     "tokenizers",
     "sacrebleu",
     "PIL",
+    "plotly",
+    "jinja2",
 )
 
 

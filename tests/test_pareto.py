@@ -284,3 +284,45 @@ class TestInput:
         for other in (losses, losses.tolist(), np.asfortranarray(plain), wide[::2, ::2]):
             np.testing.assert_array_equal(function(other), expected)
         np.testing.assert_array_equal(plain, kept)
+
+
+class TestOverTrials:
+    @given(points(min_points=1))
+    def test_each_value_is_that_of_the_points_so_far(self, losses):
+        reference = np.full(losses.shape[1], 2.5)
+        found = pareto.hypervolume_over_trials(losses, reference)
+        expected = [pareto.hypervolume(losses[: n + 1], reference) for n in range(len(losses))]
+        assert found == pytest.approx(np.array(expected))
+
+    def test_a_trial_without_a_result_adds_nothing(self):
+        losses = np.array([[np.inf, np.inf], [1.0, 1.0], [np.inf, np.inf]])
+        found = pareto.hypervolume_over_trials(losses, np.array([2.0, 2.0]))
+        assert found.tolist() == [0, 1, 1]
+
+    @given(points(min_points=1))
+    def test_every_point_dominates_the_reference_beyond(self, losses):
+        assert np.all(losses < pareto.reference_beyond(losses))
+
+
+class TestAttainment:
+    FRONTS = (np.array([[1.0, 3.0], [2.0, 1.0]]), np.array([[1.5, 2.0], [3.0, 0.5]]))
+
+    def attained_by(self, point):
+        return sum(bool(np.any(np.all(front <= point, axis=1))) for front in self.FRONTS)
+
+    @pytest.mark.parametrize(("share", "count"), [(0.5, 1), (1.0, 2)])
+    def test_the_corners_are_attained_by_the_share_and_nothing_below_them_is(self, share, count):
+        corners = pareto.attainment(self.FRONTS, share)
+        assert np.all(np.diff(corners[:, 0]) > 0)
+        for corner in corners:
+            assert self.attained_by(corner) >= count
+            for step in ([1e-6, 0], [0, 1e-6]):
+                assert self.attained_by(corner - step) < count
+
+    def test_one_front_attains_itself(self):
+        np.testing.assert_array_equal(pareto.attainment(self.FRONTS[:1], 0.5), self.FRONTS[0])
+
+    @pytest.mark.parametrize("fronts", [[], [np.zeros((0, 2))], [np.zeros((1, 3))]])
+    def test_it_needs_fronts_over_two_objectives(self, fronts):
+        with pytest.raises(RequestError, match="non-empty fronts over two objectives"):
+            pareto.attainment(fronts, 0.5)

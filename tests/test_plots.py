@@ -1,10 +1,191 @@
-"""Figures: what is drawn where; how they look is for the eye."""
+"""Figures say what they show, and look as they did when a person last looked at them.
 
+After a wanted change: NASBENCH_REDRAW=1 pytest tests/test_plots.py, then look at tests/baseline/.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.testing.compare import compare_images
 
 from nasbench import plots
 from nasbench.errors import RequestError
+from nasbench.objectives import Objective, losses_of
+from nasbench.pareto import attainment, hypervolume
+from nasbench.predictors import Prediction
+from nasbench.space import SearchSpace
+from nasbench.trials import Trial
+from tests.experiment.searched import SPACE, measurements_of
+
+BASELINE = Path(__file__).parent / "baseline"
+TOLERANCE = 8  # root mean square over 0 to 255: another font renderer passes, another line does not
+
+
+@dataclass
+class Toy:
+    """A search as figures see it: every seventh trial is infeasible, the last one failed."""
+
+    objectives: list[Objective]
+    space: SearchSpace
+    completed: list[Trial]
+    infeasible: list[Trial]
+    losses: np.ndarray
+
+
+def toy(seed=0, metrics=("top1_error", "latency_ms"), num_trials=24):
+    rng = np.random.default_rng(seed)
+    objectives = [Objective.of(metric) for metric in metrics]
+    trials = []
+    for number, architecture in enumerate(SPACE.sample(rng) for _ in range(num_trials - 1)):
+        trial = Trial(number=number, architecture=architecture)
+        trials.append(trial.completed(measurements_of(architecture, rng)))
+    infeasible = trials[3::7]
+    losses = losses_of(objectives, [trial.measurements for trial in trials])
+    losses[3::7] = np.inf
+    losses = np.vstack([losses, np.full(len(objectives), np.inf)])
+    completed = [trial for trial in trials if trial not in infeasible]
+    return Toy(objectives, SPACE, completed, infeasible, losses)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def groups():
+    return {"linas": [toy(seed) for seed in range(3)], "random": [toy(9)]}
+
+
+def front_of(run):
+    feasible = run.losses[np.isfinite(run.losses).all(axis=1)]
+    is_member = [not np.any(np.all(feasible <= p, 1) & np.any(feasible < p, 1)) for p in feasible]
+    return feasible[is_member]
+
+
+def drawings(groups):
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0.05, 0.3, 40)
+    guess = Prediction(values + 0.02 * rng.normal(size=40), np.full(40, 0.02))
+    run = groups["linas"][0]
+    return {
+        "pareto_front": lambda ax: plots.plot_pareto_front(run, ax=ax),
+        "pareto_fronts": lambda ax: plots.plot_pareto_fronts(groups, ax=ax),
+        "hypervolume": lambda ax: plots.plot_hypervolume(groups, ax=ax),
+        "choice_frequencies": lambda ax: plots.plot_choice_frequencies(run, ax=ax),
+        "parity": lambda ax: plots.plot_parity(values, guess, "top1_error", ax=ax),
+    }
+
+
+@pytest.mark.parametrize("name", drawings({"linas": [toy()]}))
+def test_it_looks_as_before_at_the_width_of_a_column(groups, tmp_path, name):
+    figure, ax = plt.subplots(figsize=(4.2, 3.0), dpi=60, layout="constrained")
+    assert drawings(groups)[name](ax) is ax
+    baseline, found = BASELINE / f"{name}.png", tmp_path / f"{name}.png"
+    figure.savefig(found)
+    if os.environ.get("NASBENCH_REDRAW"):
+        baseline.write_bytes(found.read_bytes())
+    difference = compare_images(str(baseline), str(found), TOLERANCE)
+    assert difference is None, difference
+
+
+def test_both_axes_have_a_unit(groups):
+    ax = plots.plot_pareto_fronts(groups)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("median latency [ms]", "top-1 error [%]")
+
+
+def test_infeasible_trials_are_marked_and_on_no_front():
+    run = toy()
+    ax = plots.plot_pareto_front(run)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["infeasible", "dominated", "Pareto front", "knee"]
+    drawn = {c.get_label(): np.asarray(c.get_offsets()) for c in ax.collections}
+    assert len(drawn["infeasible"]) == len(run.infeasible)
+    np.testing.assert_allclose(
+        sorted(drawn["Pareto front"].tolist()), sorted(front_of(run)[:, ::-1].tolist())
+    )
+
+
+def test_a_single_run_is_drawn_as_its_front_and_seeds_as_their_median(groups):
+    ax = plots.plot_pareto_fronts(groups)
+    median, single = ax.lines
+    np.testing.assert_allclose(
+        sorted(single.get_xydata().tolist()),
+        sorted(front_of(groups["random"][0])[:, ::-1].tolist()),
+    )
+    expected = attainment([front_of(run) for run in groups["linas"]], 0.5)
+    np.testing.assert_allclose(median.get_xydata(), expected[::-1, ::-1])
+    assert [line.get_label() for line in ax.lines] == ["linas, median of 3", "random"]
+
+
+def test_the_band_of_a_front_holds_every_seed(groups):
+    ax = plots.plot_pareto_fronts({"linas": groups["linas"]})
+    (band,) = ax.collections
+    (path,) = band.get_paths()
+    for run in groups["linas"]:
+        outside = [p for p in front_of(run)[:, ::-1] if not path.contains_point(p, radius=1e-3)]
+        assert len(outside) == 0
+
+
+@pytest.mark.parametrize(
+    "metrics", [("top1_accuracy", "latency_ms"), ("latency_ms", "top1_accuracy")]
+)
+def test_a_maximized_objective_keeps_its_sign(metrics):
+    runs = [toy(seed, metrics) for seed in range(3)]
+    ax = plots.plot_pareto_fronts({"linas": runs})
+    accuracies = (
+        ax.lines[0].get_ydata() if metrics[0] == "top1_accuracy" else ax.lines[0].get_xdata()
+    )
+    assert np.all((np.asarray(accuracies) > 0) & (np.asarray(accuracies) < 1))
+
+
+def test_hypervolume_ends_at_that_of_the_front_and_states_its_reference(groups):
+    ax = plots.plot_hypervolume({"random": groups["random"]}, reference=(0.5, 2.0))
+    (run,) = groups["random"]
+    front = front_of(run)
+    box = np.prod(np.array([0.5, 2.0]) - front.min(axis=0))
+    (line,) = ax.lines
+    assert line.get_ydata()[-1] == pytest.approx(hypervolume(front, np.array([0.5, 2.0])) / box)
+    assert len(line.get_xdata()) == len(run.losses), "failed and infeasible trials count"
+    assert "reference point: top-1 error 50 %, median latency 2 ms" in ax.get_xlabel().replace(
+        "\n", " "
+    )
+
+
+def test_the_shares_of_choices_are_those_of_the_front():
+    run = toy()
+    ax = plots.plot_choice_frequencies(run)
+    widths = np.zeros(len(SPACE))
+    for bar in ax.patches:
+        widths[round(bar.get_y() + bar.get_height() / 2)] += bar.get_width()
+    front = {tuple(point) for point in front_of(run)}
+    members = [
+        trial
+        for trial in run.completed
+        if tuple(losses_of(run.objectives, [trial.measurements])[0]) in front
+    ]
+    is_deep = np.mean([trial.architecture["stage1.depth"] == 2 for trial in members])
+    np.testing.assert_allclose(widths, [100, 100, 100, 100 * is_deep])
+
+
+def test_refusals_are_sentences(groups):
+    counted = toy(0, ("top1_error", "num_macs"))
+    with pytest.raises(RequestError, match="different objectives: top1_error, latency_ms; top1_"):
+        plots.plot_pareto_fronts({**groups, "counted": [counted]})
+    with pytest.raises(RequestError, match="needs at least one"):
+        plots.plot_hypervolume({"none": []})
+    with pytest.raises(RequestError, match="over 2 objectives, not 1"):
+        plots.plot_pareto_fronts({"one": [toy(0, ("top1_error",))]})
+    failed = toy()
+    failed.losses[:] = np.inf
+    with pytest.raises(RequestError, match="no feasible trial"):
+        plots.plot_hypervolume({"failed": [failed]})
+
 
 COEFFICIENTS_NLE = np.stack([np.linspace(0, 1, 6).reshape(3, 2)] * 2, axis=-1)
 COEFFICIENTS_NLE[..., 0] = 1 - COEFFICIENTS_NLE[..., 1]

@@ -4,8 +4,10 @@
 by Ctrl-C; the same command carries on. What is heavy is imported by the command that needs it.
 """
 
+import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +61,46 @@ def _stage_command(stage: str, does: str) -> None:
 
 _stage_command("train", "Train the supernet, from its last checkpoint.")
 _stage_command("search", "Measure sub-networks until the budget is spent.")
-_stage_command("report", "Test the front; write pareto.csv and pareto.png.")
+
+
+@app.command("report")
+def report_command(
+    runs: Annotated[
+        list[Path], typer.Argument(help="A run's folder, or its YAML file; several are compared.")
+    ],
+    html: Annotated[
+        Path | None,
+        typer.Option(help="The page to write [default: RUN/report.html; of several, report.html]."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the fronts as CSV.")] = False,
+    settings: Settings = None,
+    out: Out = None,
+    address: Address = None,
+) -> None:
+    """Test the front; write pareto.csv, pareto.png and report.html, or compare several runs."""
+    from nasbench.cli.tables import fronts_csv, print_summaries
+
+    if len(runs) > 1 and out is not None:
+        raise RequestError("--out names the folder of one run; the page of several is --html")
+    if as_json and as_csv:
+        raise RequestError("give --json or --csv, not both")
+    opened = [open_run(path, settings, out, address) for path in runs]
+    for run in opened:
+        run.check_folder()
+        if not run.is_done("report"):
+            _execute(run, ("report",), is_silent=as_json or as_csv)
+    from nasbench.experiment.html_report import summarize, write_html_report
+
+    page = html or (opened[0].page if len(opened) == 1 else Path("report.html"))
+    write_html_report(opened, page)
+    summaries = summarize(opened)
+    if as_json:
+        typer.echo(json.dumps(summaries, indent=2))
+    elif as_csv:
+        typer.echo(fronts_csv(summaries), nl=False)
+    else:
+        print_summaries(summaries, page)
 
 
 @app.command("export")
@@ -132,6 +173,26 @@ def nest_command(
     print_ladder(opened, model)
 
 
+@app.command("infer")
+def infer_command(
+    export: Annotated[Path, typer.Argument(help="The folder of an export: RUN/export/ID.")],
+    sample: Annotated[Path, typer.Option("--input", help="An image file.")],
+    target: Annotated[
+        str | None, typer.Option(help="The file to run, onnx or pt2 [default: onnx where it is].")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every class as JSON.")] = False,
+) -> None:
+    """Run an exported file, in its own runtime, on a sample of yours."""
+    from nasbench.cli.tables import print_classes
+    from nasbench.experiment.inference import classify
+
+    found = classify(export, sample, target)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        print_classes(found)
+
+
 @app.command("list")
 def list_command(
     kind: Annotated[
@@ -184,7 +245,7 @@ def predictors_command(
     from nasbench.experiment.prediction import (
         DEFAULT_PREDICTORS,
         assess_predictors,
-        draw_parity,
+        keep_reports,
     )
 
     opened = load_run(run)
@@ -198,7 +259,7 @@ def predictors_command(
     if as_json:
         typer.echo(predictors_json(reports))
     else:
-        print_predictors(reports, draw_parity(opened, reports))
+        print_predictors(reports, keep_reports(opened, reports))
 
 
 def _do(run: Run, stages: Sequence[str]) -> None:
@@ -208,16 +269,22 @@ def _do(run: Run, stages: Sequence[str]) -> None:
     if all(run.is_done(stage) for stage in stages):
         typer.echo(f"'{run.folder}' is finished ({', '.join(stages)}); nothing to do.")
     else:
-        with stoppable():
-            from nasbench.cli.progress import shown_progress
-            from nasbench.experiment.checks import check
-            from nasbench.experiment.stages import execute
-
-            check(run)
-            with shown_progress() as progress:
-                execute(run, stages, progress)
+        _execute(run, stages)
     if run.is_finished:
         print_outcome(run)
+
+
+def _execute(run: Run, stages: Sequence[str], *, is_silent: bool = False) -> None:
+    """Check the request and do what is not done."""
+    with stoppable():
+        from nasbench.cli.progress import shown_progress
+        from nasbench.experiment.checks import check
+        from nasbench.experiment.progress import SILENT
+        from nasbench.experiment.stages import execute
+
+        check(run)
+        with nullcontext(SILENT) if is_silent else shown_progress() as progress:
+            execute(run, stages, progress)
 
 
 def main() -> None:

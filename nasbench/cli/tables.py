@@ -1,14 +1,15 @@
 """Tables that commands print."""
 
 import csv
+import io
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from nasbench.errors import unknown_name
@@ -53,7 +54,11 @@ def print_outcome(run: Run) -> None:
         table.add_row(*cells, style="bold" if is_exported else None)
     console = _console()
     console.print(table)
-    left = {"table": run.folder / "pareto.csv", "figure": run.folder / "pareto.png"}
+    left = {
+        "table": run.folder / "pareto.csv",
+        "figure": run.folder / "pareto.png",
+        "report": run.page,
+    }
     if exported is not None:
         left["exported"] = run.folder / "export" / exported / "model.onnx"
     for label, path in left.items():
@@ -131,6 +136,48 @@ def print_ladder(run: Run, model: "NestedModel") -> None:
         f'--where "latency <= {middle:.3g} ms"',
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_summaries(summaries: Sequence[Mapping[str, Any]], page: Path) -> None:
+    """One row per run, and where the page was written."""
+    table = Table()
+    headings = ("run", "algorithm", "seed", "completed", "failed", "on the front", "hypervolume")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
+    for each in summaries:
+        counts = ("seed", "num_completed", "num_failed", "num_front")
+        volume = "-" if each["hypervolume"] is None else f"{each['hypervolume']:.4f}"
+        table.add_row(
+            escape(each["run"]), each["algorithm"], *(str(each[name]) for name in counts), volume
+        )
+    console = _console()
+    console.print(table)
+    for line in (
+        f"hypervolume: share of the box up to {summaries[0]['reference_point']}",
+        f"     report: {page}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def fronts_csv(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """The fronts of all runs, one row per sub-network, with every metric any of them has."""
+    rows = [{"run": each["run"], **trial} for each in summaries for trial in each["front"]]
+    stream = io.StringIO()
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def print_classes(probabilities: Mapping[str, float]) -> None:
+    """The five most probable classes."""
+    table = Table()
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    for name, probability in list(probabilities.items())[:5]:
+        table.add_row(escape(name), f"{100 * probability:.2f} %")
+    _console().print(table)
 
 
 def print_profile(profile: "Profile") -> None:
@@ -211,18 +258,7 @@ def print_predictors(reports: Sequence["PredictorReport"], figures: Sequence[Pat
 
 def predictors_json(reports: Sequence["PredictorReport"]) -> str:
     """The same as JSON: a list with an object per metric and predictor."""
-    return json.dumps(
-        [
-            {
-                "metric": report.metric,
-                "predictor": report.predictor,
-                "num_trials": len(report.values),
-                "at_sizes": [asdict(at) for at in report.at_sizes],
-            }
-            for report in reports
-        ],
-        indent=2,
-    )
+    return json.dumps([report.to_json() for report in reports], indent=2)
 
 
 def print_measured(measured: Sequence["MeasuredModel"]) -> None:

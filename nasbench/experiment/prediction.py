@@ -1,10 +1,13 @@
 """How well a run's metrics can be predicted from its own trials."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from nasbench.errors import RequestError, unknown_name
 from nasbench.experiment.run import Run
@@ -12,10 +15,11 @@ from nasbench.objectives import METRICS
 from nasbench.predictors import PREDICTORS, Prediction
 from nasbench.predictors.base import Floats
 from nasbench.predictors.quality import QualityAtSize, cross_validate, held_out_prediction
-from nasbench.space import SearchSpace
 from nasbench.trials import TrialState
 
 DEFAULT_PREDICTORS = ("auto", "gp", "ridge", "lightgbm")
+QUALITY_FILE = "predictors/quality.json"
+"""Where a run keeps how well its predictors did when they were judged last."""
 _NUM_FOLDS = 5
 
 
@@ -33,6 +37,32 @@ class PredictorReport:
     at_sizes: list[QualityAtSize]
     values: Floats
     held_out: Prediction
+
+    def to_json(self) -> dict[str, Any]:
+        """What `PredictorSummary` reads."""
+        return {
+            "metric": self.metric,
+            "predictor": self.predictor,
+            "num_trials": len(self.values),
+            "at_sizes": [asdict(at) for at in self.at_sizes],
+            "measured": self.values.tolist(),
+            "held_out_mean": self.held_out.mean.tolist(),
+            "held_out_std": self.held_out.std.tolist(),
+        }
+
+
+class PredictorSummary(BaseModel):
+    """A `PredictorReport` as it was written to `QUALITY_FILE`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    metric: str
+    predictor: str
+    num_trials: int
+    at_sizes: tuple[QualityAtSize, ...]
+    measured: tuple[float, ...] = Field(min_length=1)
+    held_out_mean: tuple[float, ...] = Field(min_length=1)
+    held_out_std: tuple[float, ...]
 
 
 def predicted_metrics(run: Run) -> list[str]:
@@ -69,7 +99,7 @@ def assess_predictors(
             f"'{run.folder}' has {len(trials)} completed trials; judging a predictor takes at "
             f"least {2 * _NUM_FOLDS}"
         )
-    space = SearchSpace.from_json(run.record["search"]["space"])
+    space = run.space
     genomes = space.to_genomes([trial.architecture for trial in trials])
     num_known = len(trials) - -(-len(trials) // _NUM_FOLDS)
     sizes = sizes or sorted({max(2, num_known // share) for share in (8, 4, 2, 1)})
@@ -89,17 +119,24 @@ def assess_predictors(
     return reports
 
 
-def draw_parity(run: Run, reports: Sequence[PredictorReport]) -> list[Path]:
-    """One figure per metric, of the first predictor that was judged: RUN/predictors/METRIC.png."""
+def keep_reports(run: Run, reports: Sequence[PredictorReport]) -> list[Path]:
+    """Write `QUALITY_FILE`, which `nasbench report` shows, and draw RUN/predictors/METRIC.png.
+
+    Returns:
+        The figures: one per metric, of the first predictor that was judged.
+    """
     from nasbench.plots import plot_parity, save
 
     first = {report.metric: report for report in reversed(reports)}
-    folder = run.folder / "predictors"
-    folder.mkdir(exist_ok=True)
+    file = run.folder / QUALITY_FILE
+    file.parent.mkdir(exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(json.dumps([report.to_json() for report in reports]) + "\n")
+    partial.replace(file)
     paths = []
     for metric, report in sorted(first.items()):
         ax = plot_parity(report.values, report.held_out, metric)
         ax.set_title(report.predictor)
-        paths.append(folder / f"{metric}.png")
+        paths.append(file.with_name(f"{metric}.png"))
         save(ax, paths[-1])
     return paths

@@ -5,7 +5,7 @@
       run.json      versions, machine, fingerprint, conditions, and the stages that are done
       supernet/     checkpoints
       study.db      the trials
-      pareto.csv  pareto.png
+      pareto.csv  pareto.png  report.html
       nest/         the bundle of nested sub-networks, with ladder.png beside it
       export/ARCHITECTURE_ID/
       devices/NAME/ what is known of a device: samples, look-up table, predictor
@@ -23,16 +23,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from nasbench.config import RunConfig, differing_settings, parse_config
 from nasbench.errors import RequestError
-from nasbench.objectives import Constraint, Objective, losses_of, parse_constraints
+from nasbench.objectives import (
+    Constraint,
+    Objective,
+    losses_of,
+    parse_constraints,
+    violations_of,
+)
 from nasbench.space import SearchSpace
 from nasbench.trials import Trial, TrialState
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
     from torch import nn
 
     from nasbench.store import TrialStore
@@ -74,8 +82,8 @@ class Run:
             for path in self.folder.iterdir()
         ):
             raise RequestError(f"'{self.folder}' holds something that is no run; choose another")
-        if any(sign in str(self.folder) for sign in "?#%"):
-            raise RequestError(f"a run's folder has no ?, # or % in its path: '{self.folder}'")
+        if any(sign in str(self.folder) for sign in "?#%{}"):
+            raise RequestError(f"a run's folder has none of ?#%{{}} in its path: '{self.folder}'")
         existing = next(p for p in (self.folder, *self.folder.absolute().parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise RequestError(f"cannot write to '{existing}'; choose another folder with --out")
@@ -163,7 +171,8 @@ class Run:
         if stage == "search":
             return ["study.db"]
         if stage == "report":
-            return ["pareto.csv", *(["pareto.png"] if len(self.objectives) == 2 else [])]
+            figures = ["pareto.png"] if len(self.objectives) == 2 else []
+            return ["pareto.csv", self.page.name, *figures]
         has_export = bool(self.config.export.targets)
         return [f"export/{done['architecture_id']}/manifest.json"] if has_export else []
 
@@ -213,11 +222,23 @@ class Run:
         return self.folder / "nest"
 
     @property
+    def page(self) -> Path:
+        """The page on which everything it found can be looked at."""
+        return self.folder / "report.html"
+
+    @property
     def trials(self) -> list[Trial]:
         """All trials, in the order in which they were proposed."""
         if "search" not in self.record or not (self.folder / "study.db").exists():
             raise RequestError(f"'{self.folder}' holds no trials yet; run: nasbench search")
         return self.open_store().trials()
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space of its trials."""
+        if "search" not in self.record:
+            raise RequestError(f"'{self.folder}' was not searched yet; run: nasbench search")
+        return SearchSpace.from_json(self.record["search"]["space"])
 
     def open_store(self) -> "TrialStore":
         """The store of the search that `begin_search` recorded."""
@@ -226,7 +247,7 @@ class Run:
         search = self.record["search"]
         return TrialStore(
             f"sqlite:///{self.folder / 'study.db'}",
-            SearchSpace.from_json(search["space"]),
+            self.space,
             self.objectives,
             fingerprint=search["fingerprint"],
         )
@@ -245,13 +266,32 @@ class Run:
     @property
     def completed(self) -> list[Trial]:
         """The completed trials that respect every constraint."""
+        return self._completed(is_feasible=True)
+
+    @property
+    def infeasible(self) -> list[Trial]:
+        """The completed trials that break a constraint."""
+        return self._completed(is_feasible=False)
+
+    def _completed(self, *, is_feasible: bool) -> list[Trial]:
+        completed = [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
+        violations = violations_of(self.constraints, [trial.measurements for trial in completed])
+        return [t for t, v in zip(completed, violations, strict=True) if (v == 0) == is_feasible]
+
+    @property
+    def losses(self) -> "NDArray[np.float64]":
+        """Losses of every finished trial in order, float64 of shape (num_finished, num_objectives).
+
+        Failed and infeasible trials, which are on no front whatever they measured, are infinite.
+        """
+        finished = [trial for trial in self.trials if trial.state.is_finished]
         constraints = self.constraints
-        return [
-            trial
-            for trial in self.trials
-            if trial.state is TrialState.COMPLETE
-            and all(c.violation(trial.measurements[c.metric]) == 0 for c in constraints)
-        ]
+        rows = np.full((len(finished), len(self.objectives)), np.inf)
+        for row, trial in enumerate(finished):
+            found = [trial.measurements]
+            if trial.state is TrialState.COMPLETE and violations_of(constraints, found)[0] == 0:
+                rows[row] = losses_of(self.objectives, found)[0]
+        return rows
 
     def pareto_front(self) -> list[Trial]:
         """The non-dominated completed trials, from the best in the first objective to the worst."""

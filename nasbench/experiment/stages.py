@@ -13,6 +13,7 @@ from nasbench.distributed.data_parallel import TrainingRecipe, train_on_ray
 from nasbench.distributed.pool import LocalPool, RayPool
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
+from nasbench.experiment.html_report import write_html_report
 from nasbench.experiment.measured import build_measured
 from nasbench.experiment.nesting import draw_ladder
 from nasbench.experiment.parts import (
@@ -258,6 +259,7 @@ def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[st
             "architecture": trial.architecture.to_json(),
             "supernet": evaluator.supernet.settings,
             "task": task_section.name,
+            "input_form": evaluator.task.input_form,
             "measurements": dict(trial.measurements),
             "latency_conditions": trial.conditions,
             "test": tested,
@@ -295,3 +297,5 @@ def execute(run: Run, stages: Iterable[str] = STAGES, progress: Progress = SILEN
             start = time.monotonic()
             facts = _STAGES[stage](run, progress)
             run.mark_done(stage, seconds=time.monotonic() - start, **facts)
+            if stage == "report":  # its page shows what was just recorded
+                write_html_report([run], run.page)

@@ -15,7 +15,7 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,8 @@ class Task(ABC):
         name: the task's name in `TASKS`.
         metrics: what `evaluate` measures; the first is what people ask for.
         num_draws: R, the random numbers that augment one training sample.
+        input_form: how a sample that a person has becomes an input, which an export keeps;
+            None where only the task's own data can be read.
 
     Args:
         splits: "train", "validation" and "test"; disjoint.
@@ -76,6 +78,7 @@ class Task(ABC):
     name: str
     metrics: tuple[str, ...]
     num_draws: int = 0
+    input_form: Mapping[str, Any] | None = None
 
     def __init__(self, splits: Mapping[SplitName, Split]) -> None:
         self.splits = dict(splits)

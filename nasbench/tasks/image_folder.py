@@ -99,7 +99,9 @@ def image_folder(
         for name, folder in folders.items()
     }
     augmentation = Augmentation(flip=flip, mixup=mixup)
-    return ImageClassification("image_folder", len(classes), splits, augmentation)
+    return ImageClassification(
+        "image_folder", len(classes), splits, augmentation, center=center, classes=classes
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,7 @@ class ImageFiles:
         draws = repeat(None) if draws_BR is None else draws_BR.tolist()
         with ThreadPoolExecutor(self.num_threads) as pool:  # PIL decodes outside of Python's lock
             arrays = list(pool.map(self._pixels, indices_B.tolist(), draws))
-        pixels_BHWC = torch.from_numpy(np.stack(arrays))
-        return pixels_BHWC.permute(0, 3, 1, 2).float().mul_(2.0 / 255).sub_(1.0)
+        return _scaled(np.stack(arrays))
 
     def digest(self) -> str:
         """Hash of the files' names, sizes and labels; the files are not read."""
@@ -150,18 +151,44 @@ class ImageFiles:
 
     def _pixels(self, index: int, draws: list[float] | None) -> np.ndarray:
         """Uint8 (H, W, C) of one image."""
-        path, side = self.folder / self.names[index], self.image_size
-        try:
-            with Image.open(path) as file:
-                image = _converted(file, _MODES[self.channels])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise WorkError(f"'{path}' cannot be read as an image: {error}") from None
+        image = _opened(self.folder / self.names[index], self.channels)
         if draws is None:
             box = central_box(*image.size, self.center)
         else:
             box = random_box(*image.size, self.min_area, draws)
-        square = image.resize((side, side), Image.Resampling.BILINEAR, box)
-        return np.asarray(square).reshape(side, side, self.channels)
+        return _square(image, box, self.image_size, self.channels)
+
+
+def read_image(path: Path, *, image_size: int, channels: int, center: float = 1.0) -> Tensor:
+    """One image as evaluation sees it: float32 (1, C, H, W) in [-1, 1].
+
+    Raises:
+        WorkError: if the file is no image.
+    """
+    image = _opened(path, channels)
+    pixels_HWC = _square(image, central_box(*image.size, center), image_size, channels)
+    return _scaled(pixels_HWC[None])
+
+
+def _opened(path: Path, channels: int) -> Image.Image:
+    """The decoded image of a file; WorkError if it is none."""
+    try:
+        with Image.open(path) as file:
+            return _converted(file, _MODES[channels])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise WorkError(f"'{path}' cannot be read as an image: {error}") from None
+
+
+def _square(image: Image.Image, box: Box, side: int, channels: int) -> np.ndarray:
+    """A part of an image as uint8 (H, W, C)."""
+    square = image.resize((side, side), Image.Resampling.BILINEAR, box)
+    return np.array(square).reshape(side, side, channels)
+
+
+def _scaled(pixels_BHWC: np.ndarray) -> Tensor:
+    """Uint8 (B, H, W, C) as float32 (B, C, H, W) in [-1, 1]."""
+    found = torch.from_numpy(pixels_BHWC)
+    return found.permute(0, 3, 1, 2).float().mul_(2.0 / 255).sub_(1.0)
 
 
 def central_box(width: int, height: int, share: float) -> Box:

@@ -6,7 +6,7 @@ H height, W width, K classes.
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -138,6 +138,8 @@ class ImageClassification(Task):
         num_classes: K; labels are 0 to K - 1.
         splits: "train", "validation" and "test".
         augmentation: of training images; none by default.
+        center: the share of an image's shorter side that evaluation sees, in its middle.
+        classes: their names, in the order of the labels; their numbers by default.
 
     Raises:
         RequestError: for an empty split or a label outside 0 to K - 1.
@@ -151,8 +153,13 @@ class ImageClassification(Task):
         num_classes: int,
         splits: Mapping[SplitName, LabeledImages],
         augmentation: Augmentation | None = None,
+        *,
+        center: float = 1.0,
+        classes: Sequence[str] = (),
     ) -> None:
         self.name, self.num_classes, self.augmentation = name, num_classes, augmentation
+        names = list(classes) or [str(number) for number in range(num_classes)]
+        self.input_form = {"kind": "image", "center": center, "classes": names}
         self.labeled = dict(splits)
         if augmentation is not None:
             self.num_draws = augmentation.NUM_DRAWS + splits["train"].num_draws
