@@ -206,7 +206,8 @@ def load_bundle(run: Run) -> NestedModel:
 
 
 def _load(run: Run, folder: Any) -> NestedModel:
-    return NestedModel.load(folder, own_families=(run.config.supernet.family,))
+    _, supernet = run.config.network_sections()
+    return NestedModel.load(folder, own_families=(supernet.family,))
 
 
 def draw_ladder(run: Run) -> None:

@@ -10,7 +10,7 @@ from math import floor, log2
 
 import numpy as np
 
-from nasbench.predictors.encoding import Floats
+from nasbench.encoding import Floats
 from nasbench.space import Genomes
 
 

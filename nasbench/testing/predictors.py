@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from nasbench.encoding import one_hot
 from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS, Prediction, Predictor
-from nasbench.predictors.encoding import one_hot
 from nasbench.predictors.lookup import LookupPredictor, LookupTable
 from nasbench.predictors.transfer import TransferPredictor
 from nasbench.space import Architecture, SearchSpace
