@@ -4,8 +4,9 @@
     python experiments/mixture_cost.py vit/fashion --experts 4
 
 Three supernets of the same sizes are timed in turn, in a new random order in every repetition, in
-one process with one thread: slices, a layer-wise and a neuron-wise mixture. A time is a median, and
-a ratio is the median of the repetitions' own ratios, with the 10th and 90th percentiles beside it.
+one process with one thread: slices, a layer-wise and a neuron-wise mixture. A time is a median of
+processor time, which other jobs on the machine lengthen less than that of a clock, and a ratio is
+the median of the repetitions' own ratios, with the 10th and 90th percentiles beside it.
 
     training    one optimizer step (AdamW) on the largest, two random and the smallest sub-network,
                 each with a forward and a backward pass; every repetition draws others
@@ -18,14 +19,16 @@ and of the mixed weights that are kept while evaluating the largest sub-network.
 
 import argparse
 import json
-from collections.abc import Sequence
+import random
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from elastic_overhead import Run, Spread, forward_step, machine, ratio, time_interleaved
+from elastic_overhead import Run, Spread, forward_step, machine, ratio
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -65,6 +68,31 @@ class Cost:
     ratios: dict[str, Spread]
     training_bytes: int
     kept_bytes: int
+
+
+def processor_times(
+    runs: Mapping[str, tuple[Run, Run]], num_repetitions: int, *, num_untimed: int
+) -> dict[str, list[float]]:
+    """Milliseconds of each run in each repetition; one more comes first and does not count.
+
+    Args:
+        runs: name -> (prepare, run); preparing is not timed.
+        num_untimed: how often it is run between preparing and timing.
+    """
+    rng, names = random.Random(0), list(runs)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for repetition in range(-1, num_repetitions):
+        rng.shuffle(names)
+        for name in names:
+            prepare, run = runs[name]
+            prepare()
+            for _ in range(num_untimed):
+                run()
+            start = time.process_time()
+            run()
+            if repetition >= 0:
+                times[name].append(1e3 * (time.process_time() - start))
+    return times
 
 
 class TrainingStep:
@@ -137,10 +165,10 @@ def measure(network: str, num_experts: int, batch_size: int, num_repetitions: in
     }
     steps = {sharing: TrainingStep(s, batch_size) for sharing, s in supernets.items()}
     training = {sharing: (step.prepare, step) for sharing, step in steps.items()}
-    times = {"training": time_interleaved(training, num_repetitions, num_untimed=0, num_warmup=1)}
+    times = {"training": processor_times(training, num_repetitions, num_untimed=0)}
     held = {sharing: step.num_bytes() for sharing, step in steps.items()}
     passes = {sharing: evaluation(s, batch_size) for sharing, s in supernets.items()}
-    times["evaluation"] = time_interleaved(passes, 3 * num_repetitions, num_untimed=1, num_warmup=1)
+    times["evaluation"] = processor_times(passes, 3 * num_repetitions, num_untimed=1)
     return [
         Cost(
             network=network,

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from scipy.stats import kendalltau, spearmanr
 from training_quality import (
     ALONE,
@@ -117,9 +117,9 @@ def draw_fronts(study: MixtureStudy, results: Sequence[Mapping[str, Any]]) -> Ax
             label=label,
         )
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.xaxis.set_minor_formatter(EngFormatter(sep=""))
-    ax.tick_params(axis="x", which="minor", labelsize=6)
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(xlabel="multiply-accumulates", ylabel=f"{metric.label} on test [{unit}]")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.6)

@@ -24,7 +24,7 @@ class Profile:
         size: number of sub-networks.
         counts: "smallest", "middle" and "largest" -> what is counted of that sub-network.
         constraints: each constraint of a configuration -> whether it can be met.
-        num_trained: parameters that training holds; 0 where nothing says how weights are shared.
+        num_trained: parameters that training holds; not counted for a family's presets.
         num_added: those of them that plain slices would not need, and no sub-network takes along.
     """
 
