@@ -359,12 +359,12 @@ def _known(name: str) -> Metric:
 
 
 def _written(metric: Metric, value: float) -> str:
-    """A value with its unit."""
+    """A value with its unit, as axes have it."""
     if metric.unit == "fraction":
         return f"{100 * value:.3g} %"
-    return (
-        f"{value:.3g}" if metric.unit in ("count", "unit unknown") else f"{value:.3g} {metric.unit}"
-    )
+    if metric.unit == "count":
+        return EngFormatter(sep="", places=1)(value)
+    return f"{value:.3g}" if metric.unit == "unit unknown" else f"{value:.3g} {metric.unit}"
 
 
 def _finish(ax: Axes) -> None:

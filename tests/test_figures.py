@@ -1,6 +1,6 @@
 """Figures say what they show, and look as they did when a person last looked at them.
 
-After a wanted change: NASBENCH_REDRAW=1 pytest tests/test_plots.py, then look at tests/baseline/.
+After a wanted change: NASBENCH_REDRAW=1 pytest tests/test_figures.py, then look at tests/baseline/.
 """
 
 import os
