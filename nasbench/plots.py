@@ -166,9 +166,15 @@ def plot_hypervolume(
         ax: where to draw; a new figure where None.
 
     Raises:
-        RequestError: if the objectives differ, or no run has a feasible trial.
+        RequestError: if the objectives differ, a run has no feasible trial, or the reference point
+            is not worse than the best values.
     """
     objectives = _shared_objectives(groups)
+    if reference is not None and len(reference) != len(objectives):
+        raise RequestError(
+            f"a reference point over {len(objectives)} objectives has that many values, not "
+            f"{len(reference)}"
+        )
     if ax is None:
         _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
     losses = {label: [run.losses for run in runs] for label, runs in groups.items()}
@@ -179,6 +185,8 @@ def plot_hypervolume(
         if reference is None
         else np.array([o.to_loss(v) for o, v in zip(objectives, reference, strict=True)])
     )
+    if not np.all(worst > found.min(axis=0)):
+        raise RequestError("the reference point is no worse than the best value of an objective")
     box = float(np.prod(worst - found.min(axis=0)))
     for (label, runs), (color, _, dash) in zip(losses.items(), _styles(losses), strict=True):
         num = min(len(each) for each in runs)
@@ -450,12 +458,12 @@ def _known(name: str) -> Metric:
 
 
 def _written(metric: Metric, value: float) -> str:
-    """A value with its unit."""
+    """A value with its unit, as axes have it."""
     if metric.unit == "fraction":
         return f"{100 * value:.3g} %"
-    return (
-        f"{value:.3g}" if metric.unit in ("count", "unit unknown") else f"{value:.3g} {metric.unit}"
-    )
+    if metric.unit == "count":
+        return EngFormatter(sep="", places=1)(value)
+    return f"{value:.3g}" if metric.unit == "unit unknown" else f"{value:.3g} {metric.unit}"
 
 
 def _finish(ax: Axes) -> None:

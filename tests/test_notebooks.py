@@ -9,8 +9,8 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 TINY = {
-    "quickstart": "EPOCHS, TRIALS = 4, 24",
-    "pareto_fronts": "EPOCHS, TRIALS, SEEDS = 3, 20, (0, 1)\nALGORITHMS = ('linas', 'random')",
+    "quickstart": "EPOCHS, TRIALS = 3, 20",
+    "pareto_fronts": "EPOCHS, TRIALS, SEEDS = 3, 12, (0,)\nNUM_INITIAL = 5",
 }
 
 
@@ -29,7 +29,7 @@ def test_it_runs(path):
     notebook = read(path)
     (budget,) = (c for c in notebook.cells if "budget" in c.metadata.get("tags", ()))
     budget.source = TINY[path.stem]
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(FOLDER)}}).execute()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

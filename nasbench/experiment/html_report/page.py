@@ -335,7 +335,9 @@ def _conditions(run: ReportedRun) -> dict[str, str]:
 
 
 def _flat(prefix: str, found: object) -> dict[str, str]:
-    """Nested values by their joined names."""
+    """Nested values by their joined names; None, which says nothing, is left out."""
+    if found is None:
+        return {}
     if not isinstance(found, Mapping):
         return {prefix: str(found)}
     flat: dict[str, str] = {}

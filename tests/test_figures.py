@@ -1,6 +1,6 @@
 """Figures say what they show, and look as they did when a person last looked at them.
 
-After a wanted change: NASBENCH_REDRAW=1 pytest tests/test_plots.py, then look at tests/baseline/.
+After a wanted change: NASBENCH_REDRAW=1 pytest tests/test_figures.py, then look at tests/baseline/.
 """
 
 import os
@@ -181,6 +181,10 @@ def test_refusals_are_sentences(groups):
         plots.plot_hypervolume({"none": []})
     with pytest.raises(RequestError, match="over 2 objectives, not 1"):
         plots.plot_pareto_fronts({"one": [toy(0, ("top1_error",))]})
+    with pytest.raises(RequestError, match="over 2 objectives has that many values, not 1"):
+        plots.plot_hypervolume(groups, reference=(0.5,))
+    with pytest.raises(RequestError, match="no worse than the best value"):
+        plots.plot_hypervolume(groups, reference=(0.0, 2.0))
     failed = toy()
     failed.losses[:] = np.inf
     with pytest.raises(RequestError, match="no feasible trial"):
