@@ -273,6 +273,7 @@ def export_member(run: Run, progress: Progress = SILENT, *, where: str = "", pic
             "member": model.index,
             "supernet": model.supernet.settings,
             "task": task.name,
+            "input_form": task.input_form,
             "measurements": member.measurements(None),
             "latency": {device: dict(of) for device, of in member.latency.items()},
             "test": dict(member.test),
