@@ -145,7 +145,10 @@ def read_device_file(path: Path) -> LookupFile | PredictorFile:
         ) from None
     except (OSError, ValueError) as error:
         raise RequestError(f"cannot read '{path}': {error}") from None
-    kinds = {"look-up table": LookupFile, "measured networks": PredictorFile}
+    kinds: dict[str, type[LookupFile | PredictorFile]] = {
+        "look-up table": LookupFile,
+        "measured networks": PredictorFile,
+    }
     kind = kinds.get(content.get("kind", "")) if isinstance(content, dict) else None
     if kind is None:
         raise RequestError(
@@ -153,7 +156,7 @@ def read_device_file(path: Path) -> LookupFile | PredictorFile:
             "run's devices/NAME"
         )
     try:
-        return kind.model_validate(content)  # type: ignore[return-value]
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

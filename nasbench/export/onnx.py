@@ -111,7 +111,9 @@ def _teach_antialiasing() -> None:
             coordinate_transformation_mode_s="half_pixel",
         )
 
-    torch.onnx.register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", resize, OPSET)
+    torch.onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]
+        "aten::_upsample_bilinear2d_aa", resize, OPSET
+    )
 
 
 @contextmanager

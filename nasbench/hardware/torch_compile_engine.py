@@ -2,8 +2,10 @@
 
 import shutil
 import warnings
+from typing import cast
 
 import torch
+from torch import nn
 
 from nasbench.errors import RequestError
 from nasbench.hardware.eager_engine import Artifact, EagerEngine
@@ -36,6 +38,7 @@ class TorchCompileEngine(EagerEngine):
         torch.compiler.reset()
         with warnings.catch_warnings():  # of torch's about its own compiler
             warnings.simplefilter("ignore")
-            forward = super().load((torch.compile(module, dynamic=False), inputs), num_threads)
+            compiled = cast(nn.Module, torch.compile(module, dynamic=False))
+            forward = super().load((compiled, inputs), num_threads)
             forward()
         return forward
