@@ -181,7 +181,9 @@ class TestEngineContract:
     )
     def engine(self, request):
         try:
-            return ENGINES[request.param]()
+            engine = ENGINES[request.param]()
+            engine.check_machine()
+            return engine
         except MissingExtraError as error:
             pytest.skip(str(error))
         except RequestError as error:

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, ValidationError
 
 from nasbench.config import Section
-from nasbench.errors import RequestError
+from nasbench.errors import RequestError, unknown_name
 from nasbench.hardware import LatencyMeasurement, LatencyProtocol
 from nasbench.predictors import PREDICTORS, Predictor
 from nasbench.predictors.lookup import LookupPredictor, LookupTable
@@ -129,6 +129,8 @@ class PredictorFile(DeviceFile):
 
     def predictor(self, supernet: Supernet[Any]) -> Predictor:
         """The predictor of that name, with the other device's model as its prior."""
+        if self.predictor_name not in PREDICTORS:  # a module's name would be imported
+            raise unknown_name("predictor", self.predictor_name, PREDICTORS)
         options: dict[str, Any] = {}
         if self.prior is not None:
             options["prior"] = self.prior.fitted(supernet)

@@ -17,14 +17,12 @@ class TorchCompileEngine(EagerEngine):
 
     Compiling takes seconds to a minute for each network and happens when it is loaded, where it
     runs: good for a few networks, too slow to search with.
-
-    Raises:
-        RequestError: where there is no C++ compiler.
     """
 
     name = "torch_compile"
 
-    def __init__(self) -> None:
+    def check_machine(self) -> None:
+        """RequestError where there is no C++ compiler."""
         if not any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++")):
             raise RequestError(
                 "engine 'torch_compile' needs a C++ compiler, and there is none on the path; "
