@@ -19,13 +19,9 @@ from nasbench.hardware import (
     LatencyProtocol,
     measure_latency,
 )
+from nasbench.hardware.energy import NvmlCounter, RaplCounter, measure_energy
+from nasbench.hardware.memory import measure_peak_memory
 from nasbench.hardware.protocol import median_interval
-from nasbench.hardware.readings import (
-    NvmlCounter,
-    RaplCounter,
-    measure_energy,
-    measure_peak_memory,
-)
 from nasbench.supernet import SUPERNETS
 
 PROTOCOL = LatencyProtocol(num_warmup=3, num_repeats=20)

@@ -7,8 +7,10 @@ from typing import Any
 
 from nasbench.errors import RequestError, WorkError
 from nasbench.hardware import ENGINES, Engine, LatencyMeasurement, LatencyProtocol, measure_latency
+from nasbench.hardware.energy import measure_energy
 from nasbench.hardware.files import open_exported, with_sequence_length
-from nasbench.hardware.readings import Reading, measure_energy, measure_peak_memory
+from nasbench.hardware.memory import measure_peak_memory
+from nasbench.hardware.reading import Reading
 
 
 @dataclass(frozen=True)
