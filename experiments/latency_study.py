@@ -32,6 +32,7 @@ from nasbench.experiment.devices import (
 )
 from nasbench.experiment.run import Run
 from nasbench.hardware import CAREFUL, ENGINES, LatencyMeasurement, measure_latency
+from nasbench.plots import plot_parity, save
 from nasbench.predictors import PREDICTORS
 from nasbench.predictors.encoding import Counted, OneHot, joined
 from nasbench.predictors.quality import Quality, measure_quality
@@ -84,6 +85,7 @@ def print_tables(request: DeviceRequest) -> None:
     print_conditions(request, networks, table)
     print_repeated(request.folder / "repeated.jsonl")
     print_models(request, networks, table)
+    draw_table(request, networks, table)
 
 
 def print_conditions(request: DeviceRequest, networks: PredictorFile, table: LookupFile) -> None:
@@ -104,7 +106,8 @@ def print_conditions(request: DeviceRequest, networks: PredictorFile, table: Loo
             f"{loads.min():.1f} to {loads.max():.1f}, latency {medians.min():.4f} to "
             f"{medians.max():.4f} ms"
         )
-    print(f"line: {table.correction}, overhead {table.overhead_ms:.4f} ms")
+    line = table.corrected(request.supernet()).correction
+    print(f"line: {line}, overhead {table.overhead_ms:.4f} ms")
 
 
 def print_repeated(path: Path) -> None:
@@ -179,6 +182,18 @@ def print_models(request: DeviceRequest, networks: PredictorFile, table: LookupF
             f"| {name} | {size} | {mape.mean():.2f} % ({mape.std():.2f}) | {tau.mean():.3f} "
             f"({tau.std():.3f}) | {coverage:.0f} % |"
         )
+
+
+def draw_table(request: DeviceRequest, networks: PredictorFile, table: LookupFile) -> None:
+    """What the table, with the line of `lookup_table.json`, says of the random networks."""
+    supernet = request.supernet()
+    architectures = [Architecture(each.architecture) for each in networks.tested_on]
+    prediction = table.fitted(supernet).predict(supernet.space.to_genomes(architectures))
+    values = np.array([each.latency_ms for each in networks.tested_on])
+    path = request.folder / "lookup_table.png"
+    save(plot_parity(values, prediction, "latency_ms"), path)
+    quality = measure_quality(prediction, values)
+    print(f"\nfigure: {path}, MAPE {100 * (quality.mape or 0):.2f} %, tau {quality.tau:.3f}")
 
 
 def macs(space: Any, supernet: Any) -> Counted:

@@ -5,18 +5,30 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from nasbench.errors import RequestError, WorkError
 from nasbench.export import EXPORTERS
 from nasbench.export.manifest import export_subnetwork
 from nasbench.export.onnx import OnnxExporter, to_onnx_fast
 from nasbench.supernet import SUPERNETS
+from nasbench.supernet.plain import ResizeImages
 from nasbench.testing.exporters import ExporterContract
 
 
 @pytest.mark.slow
 class TestExporters(ExporterContract):
     pass
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("side", [12, 40])
+def test_the_fast_exporter_resizes_images_as_torch_does(side, tmp_path):
+    module = nn.Sequential(ResizeImages(side), nn.Conv2d(1, 3, 3)).eval()
+    inputs = torch.randn(2, 1, 28, 28)
+    (tmp_path / "model.onnx").write_bytes(to_onnx_fast(module, (inputs,)))
+    found = OnnxExporter().load(tmp_path / "model.onnx", module)(inputs)
+    torch.testing.assert_close(found, module(inputs), atol=1e-5, rtol=0)
 
 
 @pytest.fixture(scope="module")

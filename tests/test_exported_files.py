@@ -60,6 +60,23 @@ def test_weights_of_another_network_are_refused(export):
         run(open_exported(export), "eager")
 
 
+def test_a_strangers_manifest_imports_nothing(export, tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("raise SystemExit('boom')")
+    monkeypatch.syspath_prepend(tmp_path)
+    manifest = json.loads((export / "manifest.json").read_text())
+    manifest["supernet"]["family"] = "evil:Family"
+    (export / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RequestError, match="unknown supernet family 'evil:Family'"):
+        run(open_exported(export), "eager")
+
+
+def test_an_engine_gets_the_file_of_a_folder_that_it_runs(export):
+    (export / "model.onnx").write_bytes(b"")
+    assert open_exported(export).path.name == "model.onnx"
+    for engine in ("eager", "torch_compile"):
+        assert open_exported(export, ENGINES[engine]()).path.name == "weights.safetensors"
+
+
 def test_a_program_runs_in_pytorch_at_any_batch_size(tmp_path):
     path = tmp_path / "model.pt2"
     Pt2Exporter().write(MODULE, SUPERNET.example_inputs(), path)

@@ -19,13 +19,9 @@ from nasbench.hardware import (
     LatencyProtocol,
     measure_latency,
 )
+from nasbench.hardware.energy import NvmlCounter, RaplCounter, measure_energy
+from nasbench.hardware.memory import measure_peak_memory
 from nasbench.hardware.protocol import median_interval
-from nasbench.hardware.readings import (
-    NvmlCounter,
-    RaplCounter,
-    measure_energy,
-    measure_peak_memory,
-)
 from nasbench.supernet import SUPERNETS
 
 PROTOCOL = LatencyProtocol(num_warmup=3, num_repeats=20)
@@ -181,7 +177,9 @@ class TestEngineContract:
     )
     def engine(self, request):
         try:
-            return ENGINES[request.param]()
+            engine = ENGINES[request.param]()
+            engine.check_machine()
+            return engine
         except MissingExtraError as error:
             pytest.skip(str(error))
         except RequestError as error:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nasbench.supernet.nested import NestedModel
 
 _MAX_ROWS = 20
+_BUSY = 0.1  # drift of a control that does nothing but convolutions
 
 
 def _console() -> Console:
@@ -285,6 +286,8 @@ def print_measured(measured: Sequence["MeasuredModel"]) -> None:
     console.print(table)
     reasons = {f"memory: {each.peak_memory.reason}" for each in measured if each.peak_memory.reason}
     reasons |= {f"energy: {each.energy.reason}" for each in measured if each.energy.reason}
+    if any(each.latency.drift is not None and each.latency.drift > _BUSY for each in measured):
+        reasons.add("the control drifted: something else ran meanwhile; an idle machine says more")
     conditions = dict.fromkeys(_conditions(each.latency.conditions()) for each in measured)
     for line in (*conditions, *sorted(reasons)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

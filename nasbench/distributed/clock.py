@@ -41,6 +41,7 @@ class LatencyWorker:
 
     def __init__(self, engine: str, protocol: LatencyProtocol) -> None:
         self._engine = ENGINES[engine]()
+        self._engine.check_machine()
         self._protocol = protocol
 
     def node(self) -> str:

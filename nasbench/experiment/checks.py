@@ -16,6 +16,7 @@ from nasbench.experiment.parts import (
     build_task,
     check_reachable,
     counts_of,
+    needs_latency,
     training_fingerprint,
 )
 from nasbench.experiment.run import Run
@@ -53,7 +54,9 @@ def check(run: Run) -> None:
     run.check_folder()
     if config.resources.address is not None:
         check_address(config.resources.address)
-    ENGINES[config.latency.engine]()
+    engine = ENGINES[config.latency.engine]()
+    if config.resources.address is None and needs_latency(run):
+        engine.check_machine()
     for target in config.export.targets:
         EXPORTERS[target]()
     task = build_task(config)

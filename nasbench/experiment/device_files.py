@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, ValidationError
 
 from nasbench.config import Section
-from nasbench.errors import RequestError
+from nasbench.errors import RequestError, unknown_name
 from nasbench.hardware import LatencyMeasurement, LatencyProtocol
 from nasbench.predictors import PREDICTORS, Predictor
 from nasbench.predictors.lookup import LookupPredictor, LookupTable
@@ -129,6 +129,8 @@ class PredictorFile(DeviceFile):
 
     def predictor(self, supernet: Supernet[Any]) -> Predictor:
         """The predictor of that name, with the other device's model as its prior."""
+        if self.predictor_name not in PREDICTORS:  # a module's name would be imported
+            raise unknown_name("predictor", self.predictor_name, PREDICTORS)
         options: dict[str, Any] = {}
         if self.prior is not None:
             options["prior"] = self.prior.fitted(supernet)
@@ -145,7 +147,10 @@ def read_device_file(path: Path) -> LookupFile | PredictorFile:
         ) from None
     except (OSError, ValueError) as error:
         raise RequestError(f"cannot read '{path}': {error}") from None
-    kinds = {"look-up table": LookupFile, "measured networks": PredictorFile}
+    kinds: dict[str, type[LookupFile | PredictorFile]] = {
+        "look-up table": LookupFile,
+        "measured networks": PredictorFile,
+    }
     kind = kinds.get(content.get("kind", "")) if isinstance(content, dict) else None
     if kind is None:
         raise RequestError(
@@ -153,7 +158,7 @@ def read_device_file(path: Path) -> LookupFile | PredictorFile:
             "run's devices/NAME"
         )
     try:
-        return kind.model_validate(content)  # type: ignore[return-value]
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.distributed.clock import Clock, clock
-from nasbench.errors import RequestError
+from nasbench.errors import RequestError, unknown_name
 from nasbench.experiment.device_files import (
     DeviceFile,
     LookupFile,
@@ -281,7 +281,7 @@ def _read_measured(
         raise RequestError(f"'{file}' is not what 'nasbench measure --json' prints")
     found, purposes = {}, {}
     for row in rows:
-        if not row.get("architecture"):
+        if not isinstance(row.get("architecture"), dict):
             raise RequestError(
                 f"'{file}' does not say which sub-network '{row.get('model')}' is; measure what "
                 "'nasbench device prepare' wrote, with its manifest.json beside it"
@@ -327,7 +327,8 @@ def _read_prior(path: Path | None, supernet: Supernet[Any]) -> LookupFile | Pred
 
 def _predictor_name(asked: str | None, prior: DeviceFile | None) -> str:
     name = asked or ("gp" if prior is None else "transfer")
-    PREDICTORS.check(name)
+    if name not in PREDICTORS:
+        raise unknown_name("predictor", name, PREDICTORS)
     if (name == "transfer") != (prior is not None):
         raise RequestError(
             f"predictor '{name}' "

@@ -7,8 +7,10 @@ from typing import Any
 
 from nasbench.errors import RequestError, WorkError
 from nasbench.hardware import ENGINES, Engine, LatencyMeasurement, LatencyProtocol, measure_latency
+from nasbench.hardware.energy import measure_energy
 from nasbench.hardware.files import open_exported, with_sequence_length
-from nasbench.hardware.readings import Reading, measure_energy, measure_peak_memory
+from nasbench.hardware.memory import measure_peak_memory
+from nasbench.hardware.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,16 @@ def measure_files(
         RequestError: if there is no such file, or the engine does not run it.
         WorkError: if it does not run.
     """
-    engines: dict[str, Engine] = {}
-    exported = [open_exported(path, engine) for path in paths]  # all, before any is measured
+    asked = _ready(engine) if engine else None
+    exported = [open_exported(path, asked) for path in paths]  # all, before any is measured
+    usual = {name: asked or _ready(name) for name in {file.usual_engine for file in exported}}
     measured = []
     for path, file in zip(paths, exported, strict=True):
-        name = engine or file.usual_engine
-        if name not in engines:
-            engines[name] = ENGINES[name]()
-        artifact = file.artifact(engines[name], protocol.batch_size, protocol.sequence_length)
+        runs = usual[file.usual_engine]
+        artifact = file.artifact(runs, protocol.batch_size, protocol.sequence_length)
         known = ("architecture_id", "architecture", "purpose")
         identity = {key: file.manifest[key] for key in known if key in file.manifest}
-        measured.append(_measure(str(path), identity, engines[name], artifact, protocol))
+        measured.append(_measure(str(path), identity, runs, artifact, protocol))
     return measured
 
 
@@ -87,7 +88,7 @@ def measure_members(
             f"'{folder}' is a run; say which of its sub-networks: an id, knee or best"
         )
     architectures = [run.select(pick=each).architecture for each in ids]
-    found = ENGINES[engine or run.config.latency.engine]()
+    found = _ready(engine or run.config.latency.engine)
     evaluator = build_recipe(run, *load_trained(run)).build()
     inputs = with_sequence_length(
         evaluator.task.example_inputs(protocol.batch_size), protocol.sequence_length
@@ -103,6 +104,13 @@ def measure_members(
             _measure(f"{folder} {architecture.id}", identity, found, artifact, protocol)
         )
     return measured
+
+
+def _ready(name: str) -> Engine:
+    """The engine of that name, which this machine can run."""
+    engine = ENGINES[name]()
+    engine.check_machine()
+    return engine
 
 
 def _measure(

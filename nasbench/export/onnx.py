@@ -90,7 +90,8 @@ def _teach_antialiasing() -> None:
     """Let the TorchScript-based exporter write what resizes images, as the dynamo exporter does."""
     from torch.onnx import symbolic_helper
 
-    def resize(graph: Any, x: Any, size: Any, _align_corners: Any, *_scales: Any) -> Any:
+    def resize(graph: Any, x: Any, size: Any, align_corners: Any, *_scales: Any) -> Any:
+        is_aligned = symbolic_helper._maybe_get_const(align_corners, "b")
         sizes = torch.tensor(symbolic_helper._maybe_get_const(size, "is"))
         batch_and_channels = symbolic_helper._slice_helper(
             graph, graph.op("Shape", x), axes=[0], starts=[0], ends=[2]
@@ -108,10 +109,12 @@ def _teach_antialiasing() -> None:
             mode_s="linear",
             antialias_i=1,
             exclude_outside_i=1,
-            coordinate_transformation_mode_s="half_pixel",
+            coordinate_transformation_mode_s="align_corners" if is_aligned else "half_pixel",
         )
 
-    torch.onnx.register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", resize, OPSET)
+    torch.onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]
+        "aten::_upsample_bilinear2d_aa", resize, OPSET
+    )
 
 
 @contextmanager

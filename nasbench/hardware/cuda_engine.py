@@ -17,15 +17,13 @@ class CudaEngine(EagerEngine):
     A latency is what passes on the GPU's own clock between an event recorded before the forward
     pass and one recorded behind its last kernel, so it holds what launching the kernels costs
     where the GPU has to wait for them.
-
-    Raises:
-        RequestError: where torch sees no CUDA device.
     """
 
     name = "cuda"
     num_gpus = 1
 
-    def __init__(self) -> None:
+    def check_machine(self) -> None:
+        """RequestError where torch sees no CUDA device."""
         if not torch.cuda.is_available():
             raise RequestError(
                 "engine 'cuda' needs a CUDA device, and torch sees none; possible here: eager, "

@@ -41,6 +41,9 @@ class Engine(ABC):
     def compile(self, module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Any:
         """Turn a plain module in eval mode into an artifact that another process can load."""
 
+    def check_machine(self) -> None:  # noqa: B027 - most run anywhere
+        """RequestError unless this machine has what running a network takes."""
+
     @abstractmethod
     def load(self, artifact: Any, num_threads: int) -> Forward:
         """Make ready to run: a function without arguments that does one forward pass.

@@ -18,10 +18,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from nasbench.errors import RequestError
+from nasbench.errors import RequestError, unknown_name
 from nasbench.export.weights import SafetensorsExporter
 from nasbench.hardware.engine import Engine
-from nasbench.supernet import build_supernet
+from nasbench.supernet import SUPERNETS, build_supernet
 
 _SUFFIX_ENGINES = {".onnx": "onnxruntime", ".pte": "executorch", ".pt2": "eager"}
 _WEIGHTS = SafetensorsExporter.file_name
@@ -48,22 +48,25 @@ class Exported:
         Raises:
             RequestError: if the engine does not run such files, or the file is damaged or unsafe.
         """
+        if not _runs(engine, self.path):
+            raise RequestError(
+                f"engine '{engine.name}' does not run '{self.path.name}'; "
+                f"{self.usual_engine} does, or give the folder of an export of nasbench"
+            )
         if self.path.suffix == engine.file_suffix:
             return engine.read(self.path, batch_size, sequence_length)
         if self.path.name == _WEIGHTS:
             module, inputs = self._network(batch_size)
-            return engine.compile(module, with_sequence_length(inputs, sequence_length))
-        if self.path.suffix == ".pt2" and engine.runs_programs:
+        else:
             module, inputs = _open_program(self.path, batch_size)
-            return engine.compile(module, with_sequence_length(inputs, sequence_length))
-        raise RequestError(
-            f"engine '{engine.name}' does not run '{self.path.name}'; "
-            f"{self.usual_engine} does, or give the folder of an export of nasbench"
-        )
+        return engine.compile(module, with_sequence_length(inputs, sequence_length))
 
     def _network(self, batch_size: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """The network that the manifest describes, with the weights of the file."""
         try:
+            family = self.manifest["supernet"]["family"]
+            if family not in SUPERNETS:  # a module's name would be imported
+                raise unknown_name("supernet family", family, SUPERNETS)
             supernet = build_supernet(self.manifest["supernet"])
             module = supernet.extract(self.manifest["architecture"])
             SafetensorsExporter().load(self.path, module)
@@ -80,18 +83,19 @@ class Exported:
         return module, supernet.example_inputs(batch_size)
 
 
-def open_exported(path: Path, engine: str | None = None) -> Exported:
+def open_exported(path: Path, engine: Engine | None = None) -> Exported:
     """A file, or the best one of an export's folder.
 
     Args:
-        engine: the engine that shall run it, which decides between the files of a folder.
+        engine: what shall run it, which decides between the files of a folder.
 
     Raises:
         RequestError: if there is no such thing.
     """
     if path.is_dir():
-        names = sorted(_IN_FOLDER, key=lambda n: _suffix_engine(Path(n)) != engine)
-        found = [path / name for name in names if (path / name).is_file()]
+        found = [path / name for name in _IN_FOLDER if (path / name).is_file()]
+        if engine is not None:
+            found.sort(key=lambda file: not _runs(engine, file))
         if not found:
             raise RequestError(
                 f"the folder '{path}' holds nothing to measure; expected one of "
@@ -104,6 +108,11 @@ def open_exported(path: Path, engine: str | None = None) -> Exported:
         possible = ", ".join([*_SUFFIX_ENGINES, _WEIGHTS])
         raise RequestError(f"'{path}' is no network that can be measured; possible: {possible}")
     return Exported(path, _suffix_engine(path) or "", _read_manifest(path.parent))
+
+
+def _runs(engine: Engine, path: Path) -> bool:
+    is_program = path.suffix == ".pt2" and engine.runs_programs
+    return is_program or path.name == _WEIGHTS or path.suffix == engine.file_suffix
 
 
 def _suffix_engine(path: Path) -> str | None:

@@ -58,7 +58,7 @@ class OnnxRuntimeEngine(Engine):
             reason = " ".join(str(error).split())
             raise RequestError(f"ONNX Runtime cannot read '{path}': {reason}") from None
         rng = np.random.default_rng(0)
-        inputs = []
+        inputs: list[np.ndarray] = []
         for argument in session.get_inputs():
             shape = _closed(path, argument, batch_size, sequence_length)
             dtype = _DTYPES.get(argument.type)
@@ -98,7 +98,7 @@ def _closed(
     path: Path, argument: Any, batch_size: int, sequence_length: int | None
 ) -> tuple[int, ...]:
     """The argument's shape with its open sizes filled in."""
-    shape = []
+    shape: list[int] = []
     for position, size in enumerate(argument.shape):
         is_open = not isinstance(size, int)
         if position == 0 and not is_open and size != batch_size:
@@ -106,10 +106,11 @@ def _closed(
                 f"'{path}' takes batches of {size} only, not of {batch_size}; give --batch-size "
                 f"{size}, or export it with an open batch size"
             )
-        if position > 0 and is_open and sequence_length is None:
+        given = batch_size if position == 0 else sequence_length
+        if is_open and given is None:
             raise RequestError(
                 f"'{path}' leaves the size '{size}' of its input '{argument.name}' open; give "
                 "--sequence-length"
             )
-        shape.append((batch_size if position == 0 else sequence_length) if is_open else size)
+        shape.append(given if is_open and given is not None else size)
     return tuple(shape)

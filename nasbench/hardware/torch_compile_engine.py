@@ -2,8 +2,10 @@
 
 import shutil
 import warnings
+from typing import cast
 
 import torch
+from torch import nn
 
 from nasbench.errors import RequestError
 from nasbench.hardware.eager_engine import Artifact, EagerEngine
@@ -15,14 +17,12 @@ class TorchCompileEngine(EagerEngine):
 
     Compiling takes seconds to a minute for each network and happens when it is loaded, where it
     runs: good for a few networks, too slow to search with.
-
-    Raises:
-        RequestError: where there is no C++ compiler.
     """
 
     name = "torch_compile"
 
-    def __init__(self) -> None:
+    def check_machine(self) -> None:
+        """RequestError where there is no C++ compiler."""
         if not any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++")):
             raise RequestError(
                 "engine 'torch_compile' needs a C++ compiler, and there is none on the path; "
@@ -36,6 +36,7 @@ class TorchCompileEngine(EagerEngine):
         torch.compiler.reset()
         with warnings.catch_warnings():  # of torch's about its own compiler
             warnings.simplefilter("ignore")
-            forward = super().load((torch.compile(module, dynamic=False), inputs), num_threads)
+            compiled = cast(nn.Module, torch.compile(module, dynamic=False))
+            forward = super().load((compiled, inputs), num_threads)
             forward()
         return forward

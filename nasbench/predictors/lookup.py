@@ -69,8 +69,10 @@ class _Summed(Encoding):
 class LookupPredictor(Predictor):
     """A line through the sums of a table, fitted by least squares to whole networks.
 
-    The standard deviation is the same for every candidate: the root mean square of the errors of
-    samples that were left out of the fit.
+    Errors count in proportion to the sum, since what disturbs a latency makes it some share longer,
+    and the standard deviation is in proportion to it: the root mean square of such errors of
+    samples that were left out of the fit. (Where a sum is not positive, as no latency is, all
+    errors count alike.)
 
     Args:
         space: what the genomes belong to.
@@ -102,24 +104,30 @@ class LookupPredictor(Predictor):
 
     def _fit(self, genomes: Genomes, targets: Floats) -> None:
         sums = self.encode(genomes)[:, 0]
-        self._mean = float(sums.mean())
-        deviations = sums - self._mean
-        squares = float(deviations @ deviations)
-        self._slope = float(deviations @ targets) / squares if squares > 0 else 0.0
-        leverages = 1.0 / len(sums) + (deviations**2 / squares if squares > 0 else 0.0)
-        residuals = targets - self._slope * deviations - targets.mean()
-        mean_of_others = targets - len(sums) / (len(sums) - 1.0) * (targets - targets.mean())
+        self._errs_alike = bool((sums <= 0).any())
+        shares = 1.0 / self._sizes(sums) ** 2
+        shares /= shares.sum()
+        self._sum, self._target = float(shares @ sums), float(shares @ targets)
+        deviations = sums - self._sum
+        squares = float(shares @ deviations**2)
+        self._slope = float(shares @ (deviations * targets)) / squares if squares > 0 else 0.0
+        residuals = targets - self._target - self._slope * deviations
+        leverages = shares * (1.0 + (deviations**2 / squares if squares > 0 else 0.0))
+        of_others = (self._target - shares * targets) / np.maximum(1.0 - shares, 1e-12)
         is_alone = leverages > 1.0 - 1e-9  # without it the others say nothing of the slope
         left = np.where(is_alone, 1.0, 1.0 - leverages)
-        self._held_out = np.where(is_alone, mean_of_others, targets - residuals / left)
-        self._center_target = float(targets.mean())
-        self._error = float(np.sqrt(np.mean((self._held_out - targets) ** 2)))
+        self._held_out = np.where(is_alone, of_others, targets - residuals / left)
+        errors = (self._held_out - targets) / self._sizes(sums)
+        self._error = float(np.sqrt(np.mean(errors**2)))
+
+    def _sizes(self, sums: Floats) -> Floats:
+        """What errors are in proportion to."""
+        return np.ones(len(sums)) if self._errs_alike else np.abs(sums)
 
     def _predict(self, genomes: Genomes) -> Prediction:
-        deviations = self.encode(genomes)[:, 0] - self._mean
-        return Prediction(
-            self._center_target + self._slope * deviations, np.full(len(genomes), self._error)
-        )
+        sums = self.encode(genomes)[:, 0]
+        mean = self._target + self._slope * (sums - self._sum)
+        return Prediction(mean, self._error * self._sizes(sums))
 
     def _held_out_means(self) -> Floats:
         return np.asarray(self._held_out)

@@ -118,7 +118,7 @@ def _gradient_norm(
 ) -> Tensor:
     trained = _as_in_training(network)
     with torch.enable_grad():
-        loss(trained(*inputs), targets).backward()  # type: ignore[no-untyped-call]
+        loss(trained(*inputs), targets).backward()
     norms = [p.grad.norm() for p in trained.parameters() if p.grad is not None]
     return torch.stack(norms).sum()
 

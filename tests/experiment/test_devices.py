@@ -82,6 +82,7 @@ class TestLookupTable:
         build_lookup_table(request, num_fitted=4, num_tested=6)
         assert SimulatedEngine.num_compiled == control + 1 + num_blocks + 4 + 6
 
+    @pytest.mark.slow
     def test_what_was_measured_before_a_failure_is_kept(self, request_for, monkeypatch):
         request = small(request_for())
         monkeypatch.setattr(SimulatedEngine, "fails_after", 50)
@@ -125,6 +126,7 @@ class TestPredictor:
         with pytest.raises(RequestError, match="is about the supernet mobilenet_v3/tiny"):
             file.fitted(SUPERNETS["resnet"].build())
 
+    @pytest.mark.slow
     def test_another_device_is_corrected(self, request_for):
         known = fit_device(request_for(), num_samples=60, num_tested=0)
         request = request_for(SLOW, "slow")
@@ -261,14 +263,14 @@ class TestSearch:
 
     @pytest.mark.slow
     def test_what_a_file_predicts_can_be_an_objective(self, request_for, tmp_path):
-        path = build_lookup_table(request_for(), num_fitted=4, num_tested=0)
-        run = Run(
-            tmp_path / "run", load_config(TINY, [*self.SETTINGS, f"latency.predictor={path}"])
-        )
+        request = small(request_for())
+        path = build_lookup_table(request, num_fitted=4, num_tested=0)
+        settings = [*self.SETTINGS, "supernet.family=resnet", f"latency.predictor={path}"]
+        run = Run(tmp_path / "run", load_config(TINY, settings))
         check(run)
         execute(run)
         (trial, *_) = run.trials
-        supernet = request_for().supernet()
+        supernet = request.supernet()
         genome = supernet.space.to_genome(trial.architecture)
         expected = read_device_file(path).fitted(supernet).predict(genome[None]).mean[0]
         assert trial.measurements["predicted_latency_ms"] == expected
