@@ -169,7 +169,7 @@ def why_not_below(
             f"{in_larger} in the larger"
         )
     differing = ", ".join(f"'{name}'" for name in larger if larger[name] != smaller[name])
-    size = _larger_size(subnetworks.shape_of(smaller), subnetworks.shape_of(larger), "")
+    size = larger_size(subnetworks.shape_of(smaller), subnetworks.shape_of(larger))
     if size:
         return f"{size}; they differ in {differing or 'nothing'}"
     before, after = (subnetworks.count(a)["num_macs"] for a in (smaller, larger))
@@ -195,18 +195,22 @@ def choice_ranks(space: SearchSpace, architectures: Sequence[Architecture]) -> n
     return np.where(space.active(genomes), ranks, -1)
 
 
-def _larger_size(smaller: Any, larger: Any, where: str) -> str | None:
-    """The first size of `smaller` that exceeds that of `larger`, in words."""
+def larger_size(smaller: Any, larger: Any, where: str = "") -> str | None:
+    """The first size of the shape `smaller` that exceeds that of `larger`, in words, or None.
+
+    A shape is made of numbers, tuples and dataclasses; of a longer tuple the first parts are
+    compared. `where` is what they are a part of.
+    """
     if hasattr(smaller, "nested_sizes") and hasattr(larger, "nested_sizes"):
         smaller, larger = smaller.nested_sizes, larger.nested_sizes
     if is_dataclass(smaller) and type(smaller) is type(larger):
         names = [field.name for field in fields(smaller)]
         parts = [(getattr(smaller, n), getattr(larger, n), f"{where}.{n}") for n in names]
-        return next((found for part in parts if (found := _larger_size(*part))), None)
+        return next((found for part in parts if (found := larger_size(*part))), None)
     if isinstance(smaller, tuple) and isinstance(larger, tuple) and len(smaller) <= len(larger):
         pairs = enumerate(zip(smaller, larger, strict=False))
         parts = [(small, large, f"{where}.{n}") for n, (small, large) in pairs]
-        return next((found for part in parts if (found := _larger_size(*part))), None)
+        return next((found for part in parts if (found := larger_size(*part))), None)
     are_numbers = isinstance(smaller, int | float) and isinstance(larger, int | float)
     if smaller == larger or (are_numbers and smaller < larger):
         return None

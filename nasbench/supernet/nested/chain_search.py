@@ -23,7 +23,7 @@ import numpy as np
 from nasbench.errors import RequestError
 from nasbench.pareto import Losses
 from nasbench.space import Architecture
-from nasbench.supernet.nested.chain import Subnetworks, choice_ranks, why_not_below
+from nasbench.supernet.nested.chain import Subnetworks, choice_ranks, larger_size
 
 
 def best_chain(
@@ -73,12 +73,13 @@ def _edges(
 ) -> np.ndarray:
     """Who may follow whom: bool (N, N), row before column."""
     ranks = choice_ranks(subnetworks.space, architectures)
-    may_follow = (cost[:, None] < cost) & (quality[:, None] > quality)
+    macs = np.array([subnetworks.count(architecture)["num_macs"] for architecture in architectures])
+    shapes = [subnetworks.shape_of(architecture) for architecture in architectures]
+    may_follow = (cost[:, None] < cost) & (quality[:, None] > quality) & (macs[:, None] < macs)
     for row, of in enumerate(ranks):
         may_follow[row] &= (of <= ranks).all(axis=1)
     for row, column in np.argwhere(may_follow):
-        broken = why_not_below(subnetworks, architectures[row], architectures[column])
-        may_follow[row, column] = broken is None
+        may_follow[row, column] = larger_size(shapes[row], shapes[column]) is None
     return may_follow
 
 
