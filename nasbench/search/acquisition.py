@@ -83,7 +83,7 @@ class HypervolumeGain:
 
     def _sampled(self, means: Floats, stds: Floats) -> Floats:
         """What each candidate may turn out to be, of shape (S, N, M)."""
-        return means + stds * self._samples_SM[:, None]
+        return np.asarray(means + stds * self._samples_SM[:, None])
 
     def _scalarized(self, losses: Floats, directions: slice = slice(None)) -> Floats:
         """(..., M) -> (..., L)."""
