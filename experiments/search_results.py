@@ -19,10 +19,18 @@ COLORS = {
     "weaknas": "#009E73",
     "nsga2": "#CC79A7",
     "Optuna TPE": "#E69F00",
+    "local_search": "#56B4E9",
     "random": "#7F7F7F",
 }
-STYLES = {"auto": "-", "linas": "--", "weaknas": "-.", "nsga2": ":", "Optuna TPE": (0, (5, 1)),
-          "random": (0, (1, 1))}  # fmt: skip
+STYLES = {
+    "auto": "-",
+    "linas": "--",
+    "weaknas": "-.",
+    "nsga2": ":",
+    "Optuna TPE": (0, (5, 1)),
+    "local_search": (0, (3, 1, 1, 1, 1, 1)),
+    "random": (0, (1, 1)),
+}
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -6,7 +6,7 @@ cannot run is a failed trial. Nothing is trained, and there is no network to exp
 Shape legend: N architectures of the table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,7 +54,7 @@ class MeasuredArchitectures:
     def problem(self, run: Run) -> SearchProblem:
         """What the search optimizes; counted metrics are looked up for any candidate."""
 
-        def look_up(column: str):  # type: ignore[no-untyped-def]
+        def look_up(column: str) -> Callable[[Architecture], float]:
             return lambda architecture: self.table.look_up(architecture, column)
 
         return SearchProblem(
@@ -64,9 +64,12 @@ class MeasuredArchitectures:
             counted={
                 metric: look_up(column)
                 for metric, column in self.columns.items()
-                if METRICS[metric].is_counted
+                if METRICS[metric].is_counted and self._is_complete(column)
             },
         )
+
+    def _is_complete(self, column: str) -> bool:
+        return len(self.table.rows(column)) == self.table.space.size
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Trial]:
         """Yield each trial finished; FAILED where the device cannot run it or nobody measured."""

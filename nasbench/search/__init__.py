@@ -1,7 +1,7 @@
 """Search algorithms: what to evaluate next, given what was measured.
 
     problem = SearchProblem(space, objectives=[Objective.of("top1_error"), ...])
-    algorithm = ALGORITHMS["linas"](problem, seed=0)
+    algorithm = ALGORITHMS["auto"](problem, seed=0)
     proposals = algorithm.ask(16)
     algorithm.tell(proposals, losses)
 

@@ -78,11 +78,12 @@ class HypervolumeGain:
         for losses_NM, reached_L in zip(sampled_SNM, self._reached_SL, strict=True):
             values_NL = self._scalarized(losses_NM, few)
             gains_N += np.maximum(values_NL - reached_L[few], 0.0).mean(axis=1)
-        return np.argsort(-gains_N, kind="stable")[:_MAX_COMPARED]
+        best: Rows = np.argsort(-gains_N, kind="stable")[:_MAX_COMPARED]
+        return best
 
     def _sampled(self, means: Floats, stds: Floats) -> Floats:
         """What each candidate may turn out to be, of shape (S, N, M)."""
-        return means + stds * self._samples_SM[:, None]
+        return np.asarray(means + stds * self._samples_SM[:, None])
 
     def _scalarized(self, losses: Floats, directions: slice = slice(None)) -> Floats:
         """(..., M) -> (..., L)."""

@@ -1,4 +1,7 @@
-"""The default algorithm: cheap predictors that say how sure they are, and what they make likely."""
+"""The default algorithm: cheap predictors that say how sure they are, and what they make likely.
+
+Shape legend: N candidates, M objectives.
+"""
 
 import numpy as np
 
@@ -7,7 +10,7 @@ from nasbench.predictors import PREDICTORS
 from nasbench.search.acquisition import HypervolumeGain
 from nasbench.search.base import SearchAlgorithm
 from nasbench.search.inner_search import Candidates, evolve_candidates
-from nasbench.search.problem import SearchProblem, genome_keys
+from nasbench.search.problem import Floats, SearchProblem, genome_keys
 from nasbench.search.selection import best_rows
 from nasbench.search.surrogate import Surrogate
 from nasbench.space import Genomes
@@ -16,7 +19,7 @@ _NUM_MEASURED_STARTS = 100
 _NUM_RANDOM_STARTS = 500
 _NUM_CONSIDERED = 1_000  # of the pool, those of the best predicted ranks
 _MIN_SAMPLES = 5  # where many of the first trials failed
-_SURENESS = 0.6
+_SURENESS = 0.6  # share of the predicted deviations, most of which is noise and no chance
 
 
 class AutoSearch(SearchAlgorithm):
@@ -33,9 +36,10 @@ class AutoSearch(SearchAlgorithm):
     Args:
         problem: what to search for.
         seed: of all randomness, at least 0.
-        num_initial: measured trials before the first prediction.
-        predictor: a name of `PREDICTORS`, one instance of which learns each objective.
-        pool_size: candidates that are predicted per `ask`.
+        num_initial: told trials before the first prediction.
+        predictor: a name of `PREDICTORS`, one instance of which learns each objective. `auto`
+            chooses among several; on the tables of the benchmark it always chose `gp`.
+        pool_size: children that NSGA-II breeds per `ask`.
         random_fraction: probability that a proposal is random, 0 to 1.
     """
 
@@ -98,6 +102,7 @@ class AutoSearch(SearchAlgorithm):
         rows = gain.best(*self._believed(feasible.genomes), count)
         return np.concatenate([feasible.genomes[rows], pool.genomes])[:count]
 
-    def _believed(self, genomes: Genomes) -> tuple[np.ndarray, np.ndarray]:
+    def _believed(self, genomes: Genomes) -> tuple[Floats, Floats]:
+        """Means and deviations on the stretched scale, each of shape (N, M)."""
         means, stds = self._surrogate.predict(genomes)
         return means, _SURENESS * stds

@@ -131,7 +131,7 @@ def test_there_is_nothing_to_train_or_export(nasbench, tmp_path, command, begun)
         (["search.constraints=[latency <= 0.5 ms]"], "no architecture of the table has latency"),
         (["training.epochs=3"], "a search of a table has no section 'training'"),
         (["task.name=digits"], "a search of a table has no section 'task'"),
-        (["table.nam=x"], "table has no setting 'nam'; did you mean 'name'?"),
+        (["table.names=x"], "table has no setting 'names'; did you mean 'name'?"),
         (["table=null"], "lacks the setting 'task' (or 'table')"),
     ],
 )
