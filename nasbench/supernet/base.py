@@ -7,7 +7,8 @@ of them, which can be made active in place, extracted as an independent module, 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
@@ -143,6 +144,15 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         if self.mixture is not None:
             self.mixture.switch(architecture)
 
+    @contextmanager
+    def _mixed_for(self, architecture: Architecture) -> Iterator[None]:
+        """The same for a block of code; which architecture is active does not change."""
+        self._mix_for(architecture)
+        try:
+            yield
+        finally:
+            self._mix_for(self._architecture)
+
     @property
     def architecture(self) -> Architecture:
         """The active architecture; the largest one after building."""
@@ -157,11 +167,8 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         architecture before.
         """
         member = self._member(architecture)
-        self._mix_for(member)
-        try:
+        with self._mixed_for(member):
             return self.extract_shape(self.shape_of(member)).eval()
-        finally:
-            self._mix_for(self._architecture)
 
     def count(self, architecture: Mapping[str, Choice]) -> dict[str, int]:
         """Exact `num_parameters` and `num_macs` (per example) of a sub-network."""
@@ -169,7 +176,16 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
 
     def blocks_of(self, architecture: Mapping[str, Choice]) -> list[Block]:
         """The blocks of a sub-network; RequestError if the family names none."""
-        return self.blocks_of_shape(self.shape_of(self._member(architecture)))
+        member = self._member(architecture)
+
+        def with_its_weights(block: Block) -> Block:
+            def make() -> nn.Module:
+                with self._mixed_for(member):
+                    return block.make()
+
+            return replace(block, make=make)
+
+        return [with_its_weights(block) for block in self.blocks_of_shape(self.shape_of(member))]
 
     @torch.no_grad()
     def zero_residual_branches(self) -> None:
