@@ -298,7 +298,11 @@ def report(study: Study, results: Sequence[Mapping[str, Any]], folder: Path) -> 
     table = numbers.mean().round(3)
     table.insert(0, "seeds", numbers.size())
     spread = numbers.std().round(3)
-    print(table.to_string(), "\n\nstandard deviation over seeds\n", spread.dropna(how="all").to_string())
+    print(
+        table.to_string(),
+        "\n\nstandard deviation over seeds\n",
+        spread.dropna(how="all").to_string(),
+    )
     deviation, tau = noise(results)
     print(f"\nalone, over seeds: standard deviation {deviation:.2f} points, tau {tau:.2f}")
     print(f"{platform.platform()}, torch {torch.__version__}, {os.cpu_count()} cores")
