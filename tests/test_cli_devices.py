@@ -52,6 +52,7 @@ class TestMeasure:
         code, out, err = nasbench("measure", model, "--repeats", 20)
         assert code == 0, err
         assert "model.pt2" in out
+        assert "median [ms]" in out
         assert "engine eager (torch " in out
         assert "batch of 1, 1 thread(s)" in out
 

@@ -46,9 +46,9 @@ def print_outcome(run: Run) -> None:
     }
     shown = {heading: column for heading, column in shown.items() if column in front[0]}
     exported = run.record["stages"].get("export", {}).get("architecture_id")
-    table = Table(title=f"Pareto front of {run.config.name}: {len(front)} sub-networks")
+    table = Table(title=f"Pareto front of {escape(run.config.name)}: {len(front)} sub-networks")
     for heading in shown:
-        table.add_column(heading, justify="left" if heading == "architecture" else "right")
+        table.add_column(escape(heading), justify="left" if heading == "architecture" else "right")
     for row in _spread(front):
         is_exported = row["architecture_id"] == exported
         cells = [_cell(heading, row[column]) for heading, column in shown.items()]
@@ -109,10 +109,10 @@ def _cell(heading: str, text: str) -> str:
 def print_ladder(run: Run, model: "NestedModel") -> None:
     """The members of a bundle, how monotone they are, and where they were written."""
     device, quality = model.devices[0], model.quality.metric
-    table = Table(title=f"{len(model.members)} nested sub-networks of {run.config.name}")
+    table = Table(title=f"{len(model.members)} nested sub-networks of {escape(run.config.name)}")
     headings = ("member", "parameters", "MACs", "latency [ms]", "validation", "test", "")
     for heading in headings:
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(escape(heading), justify="right" if heading else "left")
     for number, member in enumerate(model.members):
         values = (member.validation[quality], member.test[quality])
         table.add_row(
@@ -144,7 +144,7 @@ def print_summaries(summaries: Sequence[Mapping[str, Any]], page: Path) -> None:
     table = Table()
     headings = ("run", "algorithm", "seed", "completed", "failed", "on the front", "hypervolume")
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
+        table.add_column(escape(heading), justify="left" if heading in headings[:2] else "right")
     for each in summaries:
         counts = ("seed", "num_completed", "num_failed", "num_front")
         volume = "-" if each["hypervolume"] is None else f"{each['hypervolume']:.4f}"
@@ -185,7 +185,7 @@ def print_profile(profile: "Profile") -> None:
     """The space's size and its extremes."""
     table = Table(title=f"{profile.name}: {profile.size:,} sub-networks")
     for heading in ("sub-network", "parameters", "MACs"):
-        table.add_column(heading, justify="left" if heading == "sub-network" else "right")
+        table.add_column(escape(heading), justify="left" if heading == "sub-network" else "right")
     for name, counts in profile.counts.items():
         table.add_row(name, f"{counts['num_parameters']:,.0f}", f"{counts['num_macs']:,.0f}")
     ratios = [profile.ratio("num_parameters"), profile.ratio("num_macs")]
@@ -208,7 +208,7 @@ def print_presets(profiles: list["Profile"]) -> None:
     """One row per preset: size, and parameters and MACs from the smallest to the largest."""
     table = Table()
     for heading in ("preset", "sub-networks", "parameters", "MACs"):
-        table.add_column(heading, justify="left" if heading == "preset" else "right")
+        table.add_column(escape(heading), justify="left" if heading == "preset" else "right")
     for profile in profiles:
         size = f"{profile.size:,}" if profile.size < 10**9 else f"{float(profile.size):.2e}"
         ranges = [
@@ -235,7 +235,7 @@ def print_predictors(reports: Sequence["PredictorReport"], figures: Sequence[Pat
     table = Table(title=title)
     headings = ["metric", "predictor", "samples", "tau", *(["tau within"] if strata else [])]
     for heading in (*headings, "Spearman", "RMSE", "MAPE", "within 1 std"):
-        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
+        table.add_column(escape(heading), justify="left" if heading in headings[:2] else "right")
     for report in reports:
         for at in report.at_sizes:
             mean = at.mean
@@ -267,7 +267,7 @@ def print_measured(measured: Sequence["MeasuredModel"]) -> None:
     table = Table(title="Latency of one forward pass")
     headings = ["median [ms]", "95 % interval", "p10", "p90", "memory [MB]", "energy [mJ]"]
     for heading in ("network", *headings, "stopped by", "control's drift"):
-        table.add_column(heading, justify="left" if heading == "network" else "right")
+        table.add_column(escape(heading), justify="left" if heading == "network" else "right")
     for each in measured:
         latency, interval = each.latency, each.latency.interval_ms
         memory, energy = each.peak_memory.value, each.energy.value
@@ -310,9 +310,9 @@ def measured_json(measured: Sequence["MeasuredModel"]) -> str:
 
 def print_device(path: Path, file: "DeviceFile") -> None:
     """How good what is known of a device is, and how to use it."""
-    table = Table(title=f"{file.device}: latency predicted from {len(file.fitted_to)} networks")
+    table = Table(title=f"{escape(file.device)}: latency predicted from {len(file.fitted_to)} networks")
     for heading in ("tested on", "MAPE", "RMSE [ms]", "tau", "tau of MACs", "within 1 std"):
-        table.add_column(heading, justify="right")
+        table.add_column(escape(heading), justify="right")
     if file.tested_on:
         found = file.quality
         table.add_row(
