@@ -310,7 +310,9 @@ def measured_json(measured: Sequence["MeasuredModel"]) -> str:
 
 def print_device(path: Path, file: "DeviceFile") -> None:
     """How good what is known of a device is, and how to use it."""
-    table = Table(title=f"{escape(file.device)}: latency predicted from {len(file.fitted_to)} networks")
+    table = Table(
+        title=f"{escape(file.device)}: latency predicted from {len(file.fitted_to)} networks"
+    )
     for heading in ("tested on", "MAPE", "RMSE [ms]", "tau", "tau of MACs", "within 1 std"):
         table.add_column(escape(heading), justify="right")
     if file.tested_on:
