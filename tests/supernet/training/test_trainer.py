@@ -106,10 +106,9 @@ class TestOneStep:
             supernet.zero_grad()
             supernet.activate(assignment.architecture)
             logits = supernet(*batch.inputs)
-            if assignment.labels:
-                loss = summed_cross_entropy(logits, batch.targets, CONFIG.label_smoothing)
-            else:
-                loss = soft_cross_entropy(logits.float(), teacher.float())
+            on_labels = summed_cross_entropy(logits, batch.targets, CONFIG.label_smoothing)
+            on_largest = soft_cross_entropy(logits.float(), teacher.float())
+            loss = assignment.labels * on_labels + assignment.largest * on_largest
             (loss / 32).backward()
             for name, parameter in supernet.named_parameters():
                 if parameter.grad is not None:
