@@ -1,10 +1,13 @@
-"""What all tests share: examples that are the same in every run, and where the public data is."""
+"""What tests share: the same examples in every run, where public data is, the command line."""
 
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from nasbench import cli
 
 hypothesis.settings.register_profile("nasbench", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("nasbench")
@@ -17,3 +20,19 @@ def data_dir():
     if folder is None:
         pytest.skip("needs the public data in the folder NASBENCH_DATA")
     return Path(folder)
+
+
+@pytest.fixture
+def nasbench(monkeypatch, capsys, tmp_path):
+    """Call the command line in this process, in an empty folder: (exit code, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        printed = capsys.readouterr()
+        return exited.value.code or 0, printed.out, printed.err
+
+    return call

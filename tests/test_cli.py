@@ -15,26 +15,9 @@ import torch
 from PIL import Image
 
 import nasbench as nb
-from nasbench import cli
 from nasbench.supernet import SUPERNETS
 
 TINY = Path(__file__).parent / "tiny.yaml"
-
-
-@pytest.fixture
-def nasbench(monkeypatch, capsys, tmp_path):
-    """Call the command line in this process, in an empty folder: (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, arguments)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        printed = capsys.readouterr()
-        return exited.value.code or 0, printed.out, printed.err
-
-    return call
 
 
 def content(folder):

@@ -2,34 +2,16 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from nasbench import cli
 from nasbench.export.pt2 import Pt2Exporter
 from nasbench.supernet import SUPERNETS
 from tests.experiment.simulated import SIMULATED, SLOW
 
 TINY = Path(__file__).parent / "tiny.yaml"
 FEW = ("--repeats", 6, "--engine", SIMULATED)
-
-
-@pytest.fixture
-def nasbench(monkeypatch, capsys, tmp_path):
-    """Call the command line in this process, in an empty folder: (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, arguments)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        printed = capsys.readouterr()
-        return exited.value.code or 0, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

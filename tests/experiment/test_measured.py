@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 import nasbench as nb
-from nasbench import cli
 from nasbench.config import parse_config
 from nasbench.errors import RequestError
 from nasbench.experiment.measured import build_measured
@@ -49,21 +48,11 @@ CONTENT = {
 
 
 @pytest.fixture
-def nasbench(monkeypatch, capsys, tmp_path):
+def nasbench(nasbench, tmp_path):
     """Call the command line in a folder that holds a table and a configuration."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "my_table.py").write_text(TABLE)
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(CONTENT))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nasbench", *map(str, arguments)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        printed = capsys.readouterr()
-        return exited.value.code or 0, printed.out, printed.err
-
-    yield call
+    yield nasbench
     sys.modules.pop("my_table", None)
 
 
