@@ -20,7 +20,7 @@ FACADE = "nasbench/__init__.py"  # what `import nasbench` and `from nasbench imp
 
 LAYERS = [  # bottom first; a unit imports from lower layers only
     {"errors"},
-    {"registry"},
+    {"registry", "folders"},
     {"space", "objectives", "pareto", "config"},
     {"trials", "tasks", "encoding"},
     {"store", "predictors", "supernet", "cost"},

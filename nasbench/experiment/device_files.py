@@ -10,6 +10,7 @@ second, so that nothing has to be unpickled.
 """
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -51,9 +52,9 @@ class DeviceFile(Section):
     tested_on: tuple[MeasuredNetwork, ...]
     quality: dict[str, float | None] = Field(default_factory=dict)
 
+    @abstractmethod
     def predictor(self, supernet: Supernet[Any]) -> Predictor:
         """What is to be fitted."""
-        raise NotImplementedError
 
     def fitted(self, supernet: Supernet[Any]) -> Predictor:
         """A predictor of latency in milliseconds, fitted to `fitted_to`.

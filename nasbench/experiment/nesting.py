@@ -23,6 +23,7 @@ from nasbench.experiment.parts import (
 from nasbench.experiment.progress import SILENT, Progress
 from nasbench.experiment.run import Run
 from nasbench.export.manifest import export_subnetwork
+from nasbench.folders import replace_folder
 from nasbench.hardware import ENGINES, measure_latency
 from nasbench.objectives import Objective, losses_of
 from nasbench.supernet.base import Supernet
@@ -70,8 +71,7 @@ def nest(run: Run, progress: Progress = SILENT) -> NestedModel:
     )
     try:
         _verify(_load(run, unverified), inputs, outputs, run.config.export.tolerance)
-        shutil.rmtree(run.bundle, ignore_errors=True)
-        unverified.rename(run.bundle)
+        replace_folder(unverified, run.bundle)
     finally:
         shutil.rmtree(unverified, ignore_errors=True)
     draw_ladder(run)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nasbench.errors import WorkError
 from nasbench.export import EXPORTERS
 from nasbench.export.base import Exporter, Run
+from nasbench.folders import replace_folder
 
 
 def export_subnetwork(
@@ -67,12 +68,7 @@ def export_subnetwork(
             "files": files,
         }
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        replaced = folder.with_name(f".replaced-{folder.name}")
-        shutil.rmtree(replaced, ignore_errors=True)
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
+        replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest

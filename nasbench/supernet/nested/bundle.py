@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nasbench.errors import RequestError
+from nasbench.folders import replace_folder
 from nasbench.objectives import Objective
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.layers import NORM_STATISTICS, normalization_layers
@@ -93,8 +94,7 @@ def write_bundle(
             "members": members,
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest

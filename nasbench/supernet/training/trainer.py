@@ -170,11 +170,12 @@ def check_training(
             "use bfloat16 or float32"
         )
     task.num_batches(config.batch_size)
-    piece = config.batch_size // config.accumulation_steps
+    num_pieces = config.accumulation_steps * (1 if config.sync_batch_norm else config.num_workers)
+    piece = config.batch_size // num_pieces
     if piece < 2 and any(isinstance(m, ElasticBatchNorm2d) for m in supernet.modules()):
         raise RequestError(
             "batch normalization needs pieces of at least 2 samples, but batch_size="
-            f"{config.batch_size} in {config.accumulation_steps} accumulated pieces has {piece}"
+            f"{config.batch_size} in {num_pieces} pieces, each normalized by itself, has {piece}"
         )
     strategy = build_strategy(config.strategy, supernet, config.options)
     phases = strategy.phases(config.epochs)

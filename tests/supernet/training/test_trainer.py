@@ -472,8 +472,11 @@ class TestBadRequests:
         assert "a batch of 2000 exceeds the 256 training samples" in said
 
     def test_a_batch_too_small_for_normalization(self, task, tmp_path):
-        said = self.refused(task, tmp_path, batch_size=8, accumulation_steps=8)
-        assert "batch normalization needs pieces of at least 2 samples" in said
+        needed = "batch normalization needs pieces of at least 2 samples"
+        assert needed in self.refused(task, tmp_path, batch_size=8, accumulation_steps=8)
+        workers = {"batch_size": 8, "accumulation_steps": 4, "num_workers": 2}
+        assert needed in self.refused(task, tmp_path, **workers, sync_batch_norm=False)
+        trainer.check_training(build(), task, changed(**workers), torch.device("cpu"))
         train(  # a family without batch normalization has no such bound
             task,
             tmp_path / "vit",
