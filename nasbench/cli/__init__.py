@@ -166,6 +166,7 @@ def nest_command(
     ]
     opened = open_run(run, overrides, out, None)
     opened.check_folder()
+    opened.check_stages(["train"])
     if not opened.folder.exists():
         raise RequestError(f"'{opened.folder}' is not trained; run: nasbench train")
     with stoppable(), opened.exclusive(), shown_progress() as progress:

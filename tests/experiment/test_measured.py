@@ -90,7 +90,7 @@ def test_gaps_do_not_end_a_search(nasbench):
     assert (code, err) == (0, "")
 
 
-@pytest.mark.parametrize("command", ["train", "profile", "export"])
+@pytest.mark.parametrize("command", ["train", "profile", "export", "nest"])
 @pytest.mark.parametrize("begun", [False, True])
 def test_there_is_nothing_to_train_or_export(nasbench, tmp_path, command, begun):
     if begun:
