@@ -197,6 +197,9 @@ class SearchConfig(Section):
     """Sub-networks that the algorithm proposes at once, and learns from together."""
     max_consecutive_failures: PositiveInt = 10
     """So many failures in a row end a search of sub-networks; in a table they are gaps."""
+    earlier: Path | None = None
+    """The folder of a run of the same space, on another device or data set, whose trials the
+    algorithm `auto` begins from; None begins at random."""
     options: dict[str, Any] = {}
     """Passed to the algorithm."""
 

@@ -1,4 +1,4 @@
-"""Replacing a folder as a whole."""
+"""Replacing a folder or a file as a whole."""
 
 import shutil
 from pathlib import Path
@@ -16,3 +16,10 @@ def replace_folder(new: Path, folder: Path) -> None:
         folder.rename(replaced)
     new.rename(folder)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file; a process that is killed meanwhile leaves the old one, or none."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

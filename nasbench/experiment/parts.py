@@ -13,6 +13,7 @@ from nasbench.config import RunConfig
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
 from nasbench.experiment.device_files import read_device_file
+from nasbench.experiment.earlier import earlier_trials
 from nasbench.experiment.run import Run
 from nasbench.hardware import LatencyProtocol
 from nasbench.objectives import METRICS, Constraint
@@ -200,8 +201,13 @@ def build_problem(
 def build_algorithm(run: Run, problem: SearchProblem) -> SearchAlgorithm:
     """The algorithm with its options; RequestError if it does not know one of them."""
     search = run.config.search
+    if "earlier" in search.options:
+        raise RequestError("search.options cannot set earlier; set search.earlier")
+    options = dict(search.options)
+    if search.earlier is not None:
+        options["earlier"] = earlier_trials(run, problem)
     try:
-        return ALGORITHMS[search.algorithm](problem, seed=run.config.seed, **search.options)
+        return ALGORITHMS[search.algorithm](problem, seed=run.config.seed, **options)
     except TypeError as error:
         raise RequestError(f"search.options do not fit '{search.algorithm}': {error}") from error
 

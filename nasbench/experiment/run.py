@@ -5,6 +5,7 @@
       run.json      versions, machine, fingerprint, conditions, and the stages that are done
       supernet/     checkpoints
       study.db      the trials
+      earlier.json  those of another search, where it begins from one
       pareto.csv  pareto.png  report.html
       nest/         the bundle of nested sub-networks, with ladder.png beside it
       export/ARCHITECTURE_ID/
@@ -28,6 +29,7 @@ import yaml
 
 from nasbench.config import RunConfig, differing_settings, parse_config
 from nasbench.errors import RequestError
+from nasbench.folders import write_atomically
 from nasbench.objectives import (
     Constraint,
     Objective,
@@ -94,7 +96,7 @@ class Run:
         resources = self.config.resources.model_copy(update={"address": None})
         kept = self.config.model_copy(update={"resources": resources})  # clusters come and go
         if not (self.folder / "config.yaml").exists() or _read_config(self.folder) != kept:
-            _write_atomically(self.folder / "config.yaml", kept.to_yaml())
+            write_atomically(self.folder / "config.yaml", kept.to_yaml())
         facts = {
             "fingerprint": self.config.fingerprint,
             "seed": self.config.seed,
@@ -143,7 +145,7 @@ class Run:
         found = self.record
         if found != {**found, **facts}:
             text = json.dumps({**found, **facts}, indent=2) + "\n"
-            _write_atomically(self.folder / "run.json", text)
+            write_atomically(self.folder / "run.json", text)
 
     # -- stages -----------------------------------------------------------------------------
 
@@ -400,9 +402,3 @@ def _read_config(folder: Path) -> RunConfig:
         problem = " ".join(str(error).split())
         raise RequestError(f"cannot read '{path}': {problem}") from None
     return parse_config(content or {}, source=str(path))
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -13,6 +13,7 @@ from nasbench.distributed.data_parallel import TrainingRecipe, train_on_ray
 from nasbench.distributed.pool import LocalPool, RayPool
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
+from nasbench.experiment.earlier import keep_earlier
 from nasbench.experiment.html_report import write_html_report
 from nasbench.experiment.measured import build_measured
 from nasbench.experiment.nesting import draw_ladder
@@ -131,6 +132,7 @@ def _spend_budget(
 ) -> dict[str, Any]:
     """Search with the run's algorithm, and say what came of it."""
     config = run.config.search
+    keep_earlier(run, problem)
     store = run.open_store()
     finished = [trial for trial in store.trials() if trial.state.is_finished]
     progress.start("search", config.num_trials, len(finished))

@@ -9,16 +9,21 @@ from nasbench.errors import RequestError
 from nasbench.predictors import PREDICTORS
 from nasbench.search.acquisition import HypervolumeGain
 from nasbench.search.base import SearchAlgorithm
+from nasbench.search.earlier import EarlierSearch, EarlierTrials
 from nasbench.search.inner_search import Candidates, evolve_candidates
 from nasbench.search.problem import Floats, SearchProblem, genome_keys
-from nasbench.search.selection import best_rows
+from nasbench.search.selection import best_rows, diverse_rows
 from nasbench.search.surrogate import Surrogate
 from nasbench.space import Genomes
 
+_NUM_INITIAL = 20
+_NUM_INITIAL_AFTER_EARLIER = 10
+_EXPECTED_FRACTION = 0.5  # of them, from the front that earlier trials predict
 _NUM_MEASURED_STARTS = 100
 _NUM_RANDOM_STARTS = 500
 _NUM_CONSIDERED = 1_000  # of the pool, those of the best predicted ranks
 _MIN_SAMPLES = 5  # where many of the first trials failed
+_FAR_OFF = 1e6  # a violation that nothing measured has
 _SURENESS = 0.6  # share of the predicted deviations, most of which is noise and no chance
 
 
@@ -33,14 +38,24 @@ class AutoSearch(SearchAlgorithm):
     average, so that batches and asynchronous workers are kept apart. Some proposals are random,
     so that a wrong predictor cannot lock the search in.
 
+    Trials of an earlier search, on another device or data set, shorten that: half of the first
+    proposals are on the front that they predict, and each predictor corrects what the earlier
+    trials say instead of learning it anew.
+
     Args:
         problem: what to search for.
         seed: of all randomness, at least 0.
-        num_initial: told trials before the first prediction.
+        num_initial: told trials before the first prediction; None is 20, or 10 after an earlier
+            search.
         predictor: a name of `PREDICTORS`, one instance of which learns each objective. `auto`
             chooses among several; on the tables of the benchmark it always chose `gp`.
         pool_size: children that NSGA-II breeds per `ask`.
         random_fraction: probability that a proposal is random, 0 to 1.
+        earlier: trials of another search of the same space.
+        transfer: whether predictors correct those of the earlier trials; false takes only the
+            first proposals from them.
+        reduce_below: leave out choices that a smaller share of the candidates make that earlier
+            trials predict to be good (but for random proposals); 0 leaves out none.
     """
 
     def __init__(
@@ -48,12 +63,17 @@ class AutoSearch(SearchAlgorithm):
         problem: SearchProblem,
         seed: int = 0,
         *,
-        num_initial: int = 20,
+        num_initial: int | None = None,
         predictor: str = "gp",
         pool_size: int = 2_000,
         random_fraction: float = 0.1,
+        earlier: EarlierTrials | None = None,
+        transfer: bool = True,
+        reduce_below: float = 0.0,
     ) -> None:
         super().__init__(problem, seed)
+        if num_initial is None:
+            num_initial = _NUM_INITIAL if earlier is None else _NUM_INITIAL_AFTER_EARLIER
         if num_initial < 1 or pool_size < 1:
             raise RequestError(
                 f"num_initial and pool_size are at least 1, but they were {num_initial} and "
@@ -61,35 +81,72 @@ class AutoSearch(SearchAlgorithm):
             )
         if not 0 <= random_fraction <= 1:
             raise RequestError(f"random_fraction is 0 to 1, but it was {random_fraction}")
+        if not 0 <= reduce_below < 1:
+            raise RequestError(f"reduce_below is 0 or more and below 1, but it was {reduce_below}")
+        if reduce_below and earlier is None:
+            raise RequestError("reduce_below needs an earlier search, which says what is rare")
         PREDICTORS.check(predictor)
         self._num_initial = num_initial
         self._pool_size = pool_size
         self._random_fraction = random_fraction
-        self._surrogate = Surrogate(problem, self.counted, predictor, seed, stretched=True)
+        self._earlier: EarlierSearch | None = None
+        if earlier is not None:
+            self._earlier = EarlierSearch(problem, self.counted, earlier, seed, reduce_below)
+        self._is_reduced = reduce_below > 0
+        self._surrogate = Surrogate(
+            problem,
+            self.counted,
+            predictor,
+            seed,
+            stretched=True,
+            priors=self._earlier.predictors if self._earlier is not None and transfer else {},
+        )
 
     def _propose(self, count: int, rng: np.random.Generator) -> Genomes:
         random = self.problem.space.sample_choices(count, rng)
         if self._num_told < self._num_initial or len(self.genomes) < _MIN_SAMPLES:
-            return random
+            num_expected = int((rng.random(count) < _EXPECTED_FRACTION).sum())
+            return np.concatenate([self._expected(num_expected), random])
         if self._surrogate.num_samples < len(self.genomes):
             self._surrogate.fit(self.genomes, self.losses, self.violations)
         num_random = int((rng.random(count) < self._random_fraction).sum())
         chosen = self._best(self._pool(rng), count - num_random, rng)
         return np.concatenate([chosen, random])
 
+    def _expected(self, count: int) -> Genomes:
+        """At most `count` new ones on the front that an earlier search predicts."""
+        if self._earlier is None:
+            return self.genomes[:0]
+        known = self._earlier.expected(np.concatenate([self.genomes, self.pending]))
+        news = self._unknown(self._earlier.met)
+        return news.genomes[diverse_rows(news.losses, news.violations, count, known.losses)]
+
+    def _unknown(self, candidates: Candidates) -> Candidates:
+        keys = genome_keys(candidates.genomes)
+        return candidates.take(np.flatnonzero([not self.is_known(key) for key in keys]))
+
+    def _score(self, genomes: Genomes) -> tuple[Floats, Floats]:
+        losses, violations = self._surrogate.score(genomes)
+        if self._earlier is not None and self._is_reduced:
+            violations += _FAR_OFF * self._earlier.num_rare(genomes)
+        return losses, violations
+
     def _pool(self, rng: np.random.Generator) -> Candidates:
         """Promising candidates that are not known yet, with predicted losses, best first."""
-        space, score = self.problem.space, self._surrogate.score
+        space = self.problem.space
         if space.size <= self._pool_size:
-            found = Candidates.scored(self.every_genome, score)
+            found = Candidates.scored(self.every_genome, self._score)
         else:
             measured = best_rows(self.losses, self.violations, _NUM_MEASURED_STARTS)
             start = np.concatenate(
-                [self.genomes[measured], space.sample_choices(_NUM_RANDOM_STARTS, rng)]
+                [
+                    self.genomes[measured],
+                    space.sample_choices(_NUM_RANDOM_STARTS, rng),
+                    self._expected(_NUM_MEASURED_STARTS),
+                ]
             )
-            found = evolve_candidates(space, score, start, self._pool_size, rng)
-        is_new = [not self.is_known(key) for key in genome_keys(found.genomes)]
-        return found.take(np.flatnonzero(is_new)).best(_NUM_CONSIDERED)
+            found = evolve_candidates(space, self._score, start, self._pool_size, rng)
+        return self._unknown(found).best(_NUM_CONSIDERED)
 
     def _best(self, pool: Candidates, count: int, rng: np.random.Generator) -> Genomes:
         """At most `count` of the pool: those of the greatest gain, or the least violated."""

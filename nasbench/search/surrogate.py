@@ -6,6 +6,7 @@ was measured.
 Shape legend: N architectures, D dimensions, M objectives.
 """
 
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -40,9 +41,11 @@ class Surrogate:
         predictor: a name of `PREDICTORS`.
         seed: of the predictors.
         stretched: whether predictors learn losses on a scale that favors the best (`Stretch`).
+        priors: metric -> a fitted predictor, which that of the metric corrects (`transfer`).
 
     Attributes:
         num_samples: trials that it was fitted to.
+        predictors: metric -> what learned its losses, of those that cannot be counted.
     """
 
     def __init__(
@@ -53,15 +56,17 @@ class Surrogate:
         seed: int,
         *,
         stretched: bool = False,
+        priors: Mapping[str, Predictor] | None = None,
     ) -> None:
         self._problem = problem
         self._counted = counted
         self._predictor = predictor
         self._seed = seed
         self._stretched = stretched
+        self._priors = priors or {}
         self.num_samples = 0
         self._scales: list[Stretch] = []
-        self._loss_predictors: dict[str, Predictor] = {}
+        self.predictors: dict[str, Predictor] = {}
         self._violation_predictor: Predictor | None = None
 
     def fit(self, genomes: Genomes, losses: Floats, violations: Floats) -> Self:
@@ -74,7 +79,8 @@ class Surrogate:
             self._scales = [Stretch.of(column) for column in first.T]
         for column, objective in enumerate(self._problem.objectives):
             if objective.metric not in self._problem.counted:
-                predictor = self._loss_predictors.setdefault(objective.metric, self._make())
+                prior = self._priors.get(objective.metric)
+                predictor = self.predictors.setdefault(objective.metric, self._make(prior))
                 predictor.fit(genomes[rows], self.on_scale(losses)[rows, column])
         self._violation_predictor = (
             self._make().fit(genomes[rows], rest[rows]) if rest[rows].any() else None
@@ -91,7 +97,7 @@ class Surrogate:
             if name in counted:
                 losses[:, column] = [objective.to_loss(value) for value in counted[name]]
             else:
-                mean = self._loss_predictors[name].predict_mean(genomes)
+                mean = self.predictors[name].predict_mean(genomes)
                 losses[:, column] = self._scales[column].to_losses(mean) if self._scales else mean
         return losses, self._violations(genomes, losses)
 
@@ -104,7 +110,7 @@ class Surrogate:
                 exact = [objective.to_loss(value) for value in counted[objective.metric]]
                 losses[:, column] = self._on_scale_of(column, np.array(exact))
             else:
-                prediction = self._loss_predictors[objective.metric].predict(genomes)
+                prediction = self.predictors[objective.metric].predict(genomes)
                 losses[:, column], stds[:, column] = prediction.mean, prediction.std
         return losses, stds
 
@@ -116,7 +122,9 @@ class Surrogate:
     def _on_scale_of(self, column: int, losses: Floats) -> Floats:
         return self._scales[column].of_losses(losses) if self._scales else losses
 
-    def _make(self) -> Predictor:
+    def _make(self, prior: Predictor | None = None) -> Predictor:
+        if prior is not None:
+            return PREDICTORS["transfer"](self._problem.space, self._seed, prior=prior)
         return PREDICTORS[self._predictor](self._problem.space, self._seed)
 
     def _violations(self, genomes: Genomes, losses: Floats) -> Floats:

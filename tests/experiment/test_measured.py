@@ -162,3 +162,42 @@ def test_where_the_data_lies_is_no_part_of_the_identity():
     there = parse_config({**CONTENT, "table": {**CONTENT["table"], "data_dir": "/elsewhere"}})
     other = parse_config({**CONTENT, "table": {**CONTENT["table"], "conditions": ["photos"]}})
     assert here.fingerprint == there.fingerprint != other.fingerprint
+
+
+EARLIER = ("--set", "search.algorithm=auto", "--set", "search.earlier=runs/measured")
+WITH_SOUNDS = ("--set", "table.conditions=[sounds, phone]", "--out", "runs/sounds")
+
+
+def test_a_search_begins_from_an_earlier_one(nasbench, tmp_path):
+    nasbench("search", "table.yaml")
+    ten = ("--set", "search.num_trials=10")
+    code, _, err = nasbench("search", "table.yaml", *EARLIER, *WITH_SOUNDS, *ten)
+    assert (code, err) == (0, "")
+    kept = (tmp_path / "runs/sounds/earlier.json").read_bytes()
+    (tmp_path / "runs/measured").rename(tmp_path / "runs/gone")
+    code, _, err = nasbench("search", "table.yaml", *EARLIER, *WITH_SOUNDS)
+    assert (code, err) == (0, "")
+    assert len(nb.load_run("runs/sounds").trials) == 30
+    assert (tmp_path / "runs/sounds/earlier.json").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["search.algorithm=nsga2"], "'nsga2' does not learn from an earlier search; 'auto' does"),
+        (["search.earlier=runs/none"], "'runs/none' is no run"),
+        (["search.options={earlier: runs/measured}"], "set search.earlier"),
+        (["search.earlier=runs/sizes"], "'runs/sizes' did not measure 'top1_error'; it has: "),
+    ],
+)
+def test_an_earlier_search_that_does_not_fit_is_refused(nasbench, tmp_path, settings, message):
+    nasbench("search", "table.yaml")
+    sizes = "search.objectives=[num_parameters, latency_ms]"
+    of_sizes = ("--set", "table.conditions=[phone]", "--set", sizes, "--out", "runs/sizes")
+    nasbench("search", "table.yaml", *of_sizes)
+    before = sorted(tmp_path.rglob("*"))
+    changed = [part for setting in settings for part in ("--set", setting)]
+    code, _, err = nasbench("search", "table.yaml", *EARLIER, *WITH_SOUNDS, *changed)
+    assert code == 2
+    assert message in err
+    assert sorted(tmp_path.rglob("*")) == before
