@@ -189,6 +189,9 @@ class MixtureOfSupernets(WeightSharing):
             by it.
         router_size: hidden features of a router.
         router_dropout: of those, while training.
+        router_learning_rate_factor: routers train at this share of the learning rate. Adam moves
+            an entry by about the rate per step however small its gradient, so that at a rate that
+            suits convolutions a softmax of two layers soon leaves nothing to mix.
         initialization: what the experts after the first start as: "copies" of it with noise, or
             weights of their own from "scratch".
         expert_noise: standard deviation of that noise, relative to that of the copied weights.
@@ -203,6 +206,7 @@ class MixtureOfSupernets(WeightSharing):
     routing: str = "dense"
     router_size: int = 128
     router_dropout: float = 0.0
+    router_learning_rate_factor: float = 0.1
     initialization: str = "copies"
     expert_noise: float = 0.02
 
@@ -215,6 +219,9 @@ class MixtureOfSupernets(WeightSharing):
             raise RequestError(
                 f"router_dropout is a rate from 0 up and below 1, not {self.router_dropout!r}"
             )
+        factor = self.router_learning_rate_factor
+        if not (_is_number(factor) and 0 < factor < math.inf):
+            raise RequestError(f"router_learning_rate_factor is a number above 0, not {factor!r}")
         if not (_is_number(self.expert_noise) and 0 <= self.expert_noise < math.inf):
             raise RequestError(f"expert_noise is a number from 0 up, not {self.expert_noise!r}")
         for name, possible in _CHOICES.items():
@@ -236,6 +243,7 @@ class MixtureOfSupernets(WeightSharing):
             size=self.router_size,
             dropout=self.router_dropout,
             top_1=self.routing == "top_1",
+            learning_rate_factor=self.router_learning_rate_factor,
         )
 
     def build_experts(self, first: SlicedWeight) -> list[SlicedWeight]:

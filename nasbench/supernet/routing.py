@@ -39,6 +39,7 @@ class Router(nn.Module):
     Args:
         num_rows: how many distributions over the experts there are at most.
         top_1: keep the largest coefficient, and make all others zero.
+        learning_rate_factor: it trains at this share of the learning rate.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Router(nn.Module):
         size: int,
         dropout: float,
         top_1: bool,
+        learning_rate_factor: float,
     ) -> None:
         super().__init__()
+        self.learning_rate_factor = learning_rate_factor
         self.num_rows, self.num_experts, self.top_1 = num_rows, num_experts, top_1
         self.inner = nn.Linear(num_features, size)
         self.dropout = ElasticDropout(dropout, size)

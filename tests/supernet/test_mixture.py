@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from nasbench.config import TrainingConfig
 from nasbench.errors import RequestError
 from nasbench.supernet import SUPERNETS
 from nasbench.supernet.layers import ElasticConv2d, ElasticDepthwiseConv2d, ElasticLinear
 from nasbench.supernet.mixture import MixedWeight, start_from_dense
 from nasbench.supernet.routing import Router
+from nasbench.supernet.training.optimization import build_optimizer, set_learning_rate
 from nasbench.testing.mixtures import MixtureContract, plain_name
 from nasbench.testing.supernets import (
     SupernetContract,
@@ -143,9 +145,28 @@ def test_dropout_in_a_router_drops_the_same_for_a_pair():
 
 def test_the_router_counts_parameters_as_in_the_paper():
     for num_rows in (1, 48):
-        router = Router(12, num_rows, 2, size=128, dropout=0.0, top_1=False)
+        router = Router(
+            12, num_rows, 2, size=128, dropout=0.0, top_1=False, learning_rate_factor=1.0
+        )
         held = sum(p.numel() for p in router.parameters())
         assert held == 12 * 128 + 128 + (128 + 1) * 2 * num_rows
+
+
+def test_routers_train_at_a_share_of_the_learning_rate():
+    supernet = build(router_learning_rate_factor=0.1)
+    config = TrainingConfig(optimizer="sgd", gradient_clip_norm=None)
+    optimizer = build_optimizer(supernet, config)
+    set_learning_rate(optimizer, 0.02)
+    before = {p: p.detach().clone() for p in supernet.parameters()}
+    for parameter in supernet.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    of_routers = {p for m in supernet.modules() if isinstance(m, Router) for p in m.parameters()}
+    steps = {p: (before[p] - p).detach().mean().item() for p in supernet.parameters()}
+    slow = [step for p, step in steps.items() if p in of_routers]
+    fast = [step for p, step in steps.items() if p not in of_routers]
+    assert np.median(slow) == pytest.approx(0.1 * np.median(fast), rel=0.02)
+    assert max(slow) < 0.2 * min(fast)
 
 
 # -- what may be set ----------------------------------------------------------------------------
@@ -233,6 +254,7 @@ def test_an_encoding_tells_architectures_apart(encoding):
     [
         ({"num_experts": 0}, "num_experts is a whole number from 1 up, not 0"),
         ({"num_experts": 2.0}, "num_experts is a whole number"),
+        ({"router_learning_rate_factor": 0}, "router_learning_rate_factor is a number above 0"),
         ({"router_size": True}, "router_size is a whole number"),
         ({"router_dropout": 1.0}, "router_dropout is a rate"),
         ({"expert_noise": -1}, "expert_noise is a number from 0 up"),

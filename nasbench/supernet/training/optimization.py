@@ -16,16 +16,34 @@ _EXPONENTIAL_ENDS_AT = 2 / 3  # of the steps
 
 
 def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
-    """The configured optimizer; normalization parameters and biases do not decay."""
-    matrices = [p for p in module.parameters() if p.ndim > 1]
-    vectors = [p for p in module.parameters() if p.ndim <= 1]
+    """The configured optimizer; normalization parameters and biases do not decay.
+
+    A submodule that has an attribute `learning_rate_factor` trains at that share of the rate.
+    """
+    factors = dict.fromkeys(module.parameters(), 1.0)
+    for part in module.modules():
+        if hasattr(part, "learning_rate_factor"):
+            factors |= dict.fromkeys(part.parameters(), part.learning_rate_factor)
+    found: dict[tuple[float, bool], list[Tensor]] = {}
+    for parameter, factor in factors.items():
+        found.setdefault((factor, parameter.ndim > 1), []).append(parameter)
     groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "learning_rate_factor": factor,
+        }
+        for (factor, decays), parameters in found.items()
     ]
     if config.optimizer == "sgd":
         return SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
     return {"adamw": AdamW, "adam": Adam}[config.optimizer](groups, lr=config.learning_rate)
+
+
+def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
+    """Set that of every group, as far as each follows it."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["learning_rate_factor"] * learning_rate
 
 
 def learning_rate_share(config: TrainingConfig, step: int, num_steps: int, warmup: float) -> float:

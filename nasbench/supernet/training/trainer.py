@@ -50,6 +50,7 @@ from nasbench.supernet.training.optimization import (
     learning_rate_share,
     optimizer_tensors,
     restore_optimizer,
+    set_learning_rate,
     untrained_kept,
 )
 from nasbench.supernet.training.strategies import (
@@ -444,8 +445,7 @@ class _Training:
             * phase.learning_rate_factor
             * learning_rate_share(config, self.step - start, num_steps, warmup)
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         return phase, learning_rate
 
     def _prepare(self, phase: Phase, *, is_first: bool) -> None:
