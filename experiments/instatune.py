@@ -1,7 +1,7 @@
 """Does fine-tuning a pre-trained network as a supernet give smaller networks of its accuracy?
 
     python experiments/instatune.py experiments/instatune_minilm.yaml
-    python experiments/instatune.py experiments/instatune_minilm.yaml --report docs/results/instatune.md
+    python experiments/instatune.py experiments/instatune_minilm.yaml --report docs/results
 
 A pre-trained encoder is fine-tuned in several ways for as many optimizer steps each: its largest
 sub-network alone, which is ordinary fine-tuning, and as a supernet with the losses of InstaTune
@@ -17,7 +17,7 @@ import argparse
 import importlib.util
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -306,17 +306,18 @@ def text(study: Study) -> str:
         lines.append(f"| `{member}` | {cells} | {minutes} |")
     lines += [
         "",
-        "Test accuracy in percent of sub-networks with inherited weights, at about these shares of the",
-        f"largest one's {macs / 1e6:.0f} million MACs; the smallest has "
+        "Test accuracy in percent of sub-networks with inherited weights, at about these shares of",
+        f"the largest one's {macs / 1e6:.0f} million MACs; the smallest has "
         f"{min(p['num_macs'] for p in points) / macs:.0%}.",
         "",
-        "| search | chosen: MACs | change | validation | test | most accurate: MACs | validation | test |",
+        "| search | chosen: MACs | change | validation | test | most accurate: MACs | validation |"
+        " test |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
         f"| none: plain fine-tuning | {macs / 1e6:.0f} M | | {100 * validation:.1f} | "
         f"{100 * plain['top1_accuracy']:.1f} | | | |",
     ]
     for found in results(study, "search"):
-        point, best = chosen(found["front"], validation), found["front"][0]
+        point = chosen(found["front"], validation)
         best = max(found["front"], key=lambda p: (p["validation"], -p["num_macs"]))
         cells = "none as accurate | | | |"
         if point is not None:
@@ -331,18 +332,27 @@ def text(study: Study) -> str:
         )
     lines += [
         "",
-        "*Chosen* is the sub-network of fewest MACs that is at least as accurate on validation data as",
-        "plain fine-tuning. Accuracies are in percent.",
+        "*Chosen* is the sub-network of fewest MACs that is at least as accurate on validation",
+        "data as plain fine-tuning. Accuracies are in percent.",
     ]
     path = study.folder / "latency.json"
     if path.exists():
         found = found_once(path, dict)
-        lines += ["", "| network | ONNX Runtime, one thread, one text [ms] | of plain |", "|---|--:|--:|"]
+        lines += [
+            "",
+            "| network | ONNX Runtime, one thread, one text [ms] | of plain |",
+            "|---|--:|--:|",
+        ]
         for name, measured in found.items():
             share = measured["latency_ms"] / found[PLAIN]["latency_ms"]
             lines.append(f"| `{name}` | {measured['latency_ms']:.1f} | {share:.0%} |")
     lines += ["", f"{platform.platform()}, torch {torch.__version__}, one thread."]
     return "\n".join(lines)
+
+
+def measured_tokens(study: Study) -> int:
+    """Tokens of the text whose latency is measured."""
+    return build_member(study, PLAIN)[0].example_inputs(1)[0].shape[1]
 
 
 SHARES = (1.0, 0.8, 0.6, 0.4, 0.0)
@@ -386,11 +396,12 @@ def figure(study: Study, path: Path) -> None:
 BEGIN, END = "<!-- found: begin -->", "<!-- found: end -->"
 
 
-def report(study: Study, page: Path) -> None:
+def report(study: Study, folder: Path) -> None:
     """Write the tables into the page, between its marks, and the figure and numbers beside it."""
     name = study.folder.name
-    table(study).to_csv(page.with_name(f"{name}.csv"), index=False, float_format="%.6g")
-    figure(study, page.with_name(f"{name}.png"))
+    page = folder / "instatune.md"
+    table(study).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    figure(study, folder / f"{name}.png")
     content = page.read_text()
     before, rest = content.split(BEGIN)
     after = rest.split(END)[1]
@@ -404,7 +415,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", type=Path, help="a YAML file")
-    parser.add_argument("--report", type=Path, help="find nothing; write to this page")
+    parser.add_argument(
+        "--report", type=Path, help="find nothing; write to the page in this folder"
+    )
     asked = parser.parse_args()
     study = Study.model_validate(yaml.safe_load(asked.study.read_text()))
     torch.set_num_threads(study.training.get("num_threads") or torch.get_num_threads())

@@ -88,9 +88,7 @@ def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
     )
 
 
-def _converted(
-    asked: SupernetConfig, seed: int, from_data: Mapping[str, Any]
-) -> Supernet[Any]:
+def _converted(asked: SupernetConfig, seed: int, from_data: Mapping[str, Any]) -> Supernet[Any]:
     """The pre-trained network as a supernet, which has to be of the family that is named."""
     assert asked.pretrained is not None
     supernet = convert(

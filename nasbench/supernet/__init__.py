@@ -32,15 +32,14 @@ SUPERNETS: "Registry[SupernetFamily[Any]]" = Registry(
 )
 
 
-def build_supernet(
-    settings: Mapping[str, Any], *, with_pretrained: bool = True
-) -> "Supernet[Any]":
+def build_supernet(settings: Mapping[str, Any], *, with_pretrained: bool = True) -> "Supernet[Any]":
     """Build from what `Supernet.settings` says.
 
     Args:
         settings: the family, and the arguments of its `build`; under "pretrained", where a
             converted network came from.
-        with_pretrained: False leaves its weights to who has the supernet's own, and needs no folder.
+        with_pretrained: False leaves out its weights, for who has the supernet's own, and needs no
+            folder.
 
     Raises:
         RequestError: as `build`; or if the folder of pre-trained weights is not what it was.

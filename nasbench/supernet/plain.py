@@ -34,7 +34,7 @@ def fit_channels(x_BCHW: Tensor, channels: int, stride: int) -> Tensor:
 
 
 class TanhGELU(nn.GELU):
-    """GELU in its approximation by a hyperbolic tangent (Hendrycks and Gimpel, 2016), as GPT-2's."""
+    """GELU approximated by a hyperbolic tangent (Hendrycks and Gimpel, 2016), as in GPT-2."""
 
     def __init__(self) -> None:
         super().__init__(approximate="tanh")

@@ -2,7 +2,8 @@
 
 They know nothing of supernets: what leaves is an ordinary network.
 
-Shape legend: B batch, T tokens, C features, V vocabulary, I channels of an image, H height, W width.
+Shape legend: B batch, T tokens, C features, V vocabulary, I channels of an image, H height, W
+width.
 """
 
 from collections.abc import Iterable

@@ -3,8 +3,8 @@
     supernet = convert("path/to/folder", num_classes=2)     config.json and safetensors
     supernet = convert(model, num_classes=2)                a model object of `transformers`
 
-BERT, RoBERTa, DistilBERT and MiniLM become supernets of the family `encoder`, ViT of `vit` and GPT-2
-of `gpt2`, so that all that is done with a supernet is done with them. The largest sub-network
+BERT, RoBERTa, DistilBERT and MiniLM become supernets of the family `encoder`, ViT of `vit` and
+GPT-2 of `gpt2`, so that all that is done with a supernet is done with them. The largest sub-network
 computes what the original did. The package `transformers` is not needed, nothing is downloaded, and
 no pickle is read.
 
@@ -49,14 +49,14 @@ def convert(
     Args:
         model: a folder with config.json and safetensors, or a model object of `transformers`.
         elastic: patterns of dimensions' names with their choices: see
-            `nasbench.supernet.convert.choices`; None takes `default_choices`, which are InstaTune's.
+            `nasbench.supernet.convert.choices`; None takes `default_choices`, InstaTune's.
         order: "weights" puts the heads and neurons that weigh most first, so that they are those
             that small sub-networks keep; the largest one computes the same.
         batches: inputs of `forward`; where there are some, and the order is by weights, importance
             is weights times activations.
         seed: of the classifier's weights, where the network has none of `num_classes`.
-        settings: what the family's `build` takes: num_classes, and max_length for texts (as long as
-            the network can read, by default).
+        settings: what the family's `build` takes: num_classes, and for texts max_length, which is
+            by default what the network can read.
 
     Raises:
         RequestError: for a network of another kind, or one that cannot be as asked.
@@ -149,9 +149,9 @@ def _fill(supernet: Supernet[Any], layout: Layout, source: PretrainedFolder) -> 
     state = supernet.state_dict()
     found = layout.read(source.read(), supernet.spec)
     head = {name: w for name, w in found.items() if name.partition(".")[0] in layout.heads}
-    if any(name.startswith("classifier.") for name in head):
-        if len(head["classifier.weight"]) != supernet.spec.num_classes:
-            head = {n: w for n, w in head.items() if not n.startswith("classifier.")}
+    num_classes = len(head.get("classifier.weight", ()))
+    if num_classes and num_classes != supernet.spec.num_classes:
+        head = {name: w for name, w in head.items() if not name.startswith("classifier.")}
     body = {name: w for name, w in found.items() if name.partition(".")[0] not in layout.heads}
     given = {_name_in_supernet(name, state): tensor for name, tensor in {**body, **head}.items()}
     missing = [n for n in state if n not in given and n.partition(".")[0] not in layout.heads]

@@ -28,7 +28,7 @@ class PretrainedFolder:
         shapes: the shape of each weight.
 
     Raises:
-        RequestError: if there is no such folder, or no weights as safetensors, or a file is damaged.
+        RequestError: if there is no such folder, no weights as safetensors, or a damaged file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,7 +50,7 @@ class PretrainedFolder:
         found: dict[str, Tensor] = {}
         for file in self._files:
             with self._opened(file) as tensors:
-                found |= {name: tensors.get_tensor(name).float() for name in tensors.keys()}
+                found |= {name: tensors.get_tensor(name).float() for name in tensors.keys()}  # noqa: SIM118
         return found
 
     @property

@@ -1,7 +1,7 @@
 """Fine-tuning a pre-trained network as a supernet: the loss of InstaTune.
 
-Sarah et al., InstaTune: Instantaneous Neural Architecture Search During Fine-Tuning (2023), equation
-1, where S is the largest sub-network, S_i the i-th of M random ones, and T a teacher:
+Sarah et al., InstaTune: Instantaneous Neural Architecture Search During Fine-Tuning (2023), in
+equation 1, where S is the largest sub-network, S_i the i-th of M random ones, and T a teacher:
 
     L = alpha [CE(S) + sum_i CE(S_i)]
         + (1 - alpha) {gamma KL(S, T) + sum_i [(1 - gamma) KL(S_i, S) + gamma KL(S_i, T)]}
@@ -12,9 +12,10 @@ teacher. What the paper leaves open, and how it is here:
     direction of KL     from the teacher to the student, whose gradient is that of the cross-entropy
                         to the teacher's probabilities; no gradient flows into the teacher
     temperature         its value is not given; `training.distillation.temperature`, by default 1
-    the teacher         is "fine-tuned", of the same architecture. Here it is the largest sub-network,
-                        which is fine-tuned alone for the first epochs and then frozen; the supernet
-                        goes on from its weights, where the paper starts from the pre-trained ones
+    the teacher         is "fine-tuned", of the same architecture. Here it is the largest
+                        sub-network, which is fine-tuned alone for the first epochs and then frozen;
+                        the supernet goes on from its weights, where the paper's starts from the
+                        pre-trained ones
     which S_i           every choice of a dimension is as likely as the others
     dropout             only of the largest, as in BigNAS: a small sub-network has less to spare
 """
