@@ -40,7 +40,7 @@ from nasbench.search import ALGORITHMS, SearchProblem
 from nasbench.space import Architecture
 from nasbench.supernet import Supernet
 from nasbench.supernet.convert import convert
-from nasbench.supernet.training.strategies import STRATEGIES, Assignment, SingleStage
+from nasbench.supernet.training.strategies import Assignment, SingleStage
 from nasbench.supernet.training.trainer import train_supernet
 from nasbench.tasks import TASKS, Task
 
@@ -48,7 +48,7 @@ PLAIN = "plain"
 
 
 class LargestAlone(SingleStage):
-    """Ordinary fine-tuning: the largest sub-network on the labels."""
+    """Ordinary fine-tuning, `strategy: instatune:LargestAlone`: the largest on the labels."""
 
     def __init__(self, subnetworks: Any) -> None:
         self.largest = subnetworks.space.largest
@@ -56,9 +56,6 @@ class LargestAlone(SingleStage):
     def assign(self, rng: np.random.Generator) -> list[Assignment]:  # noqa: ARG002
         """The largest."""
         return [Assignment(self.largest, labels=1.0)]
-
-
-STRATEGIES.register("largest_alone", LargestAlone)
 
 
 class Member(Section):
