@@ -31,6 +31,8 @@ LATENCY_METRICS = ("latency_ms", "latency_p10_ms", "latency_p90_ms")
 def build_task(config: RunConfig) -> Task:
     """The task, from `task.data_dir` or the environment's NASBENCH_DATA.
 
+    With a pre-trained network a task of text reads with its tokenizer, unless it has another.
+
     Raises:
         RequestError: for data that is missing or wrong, an option that the task does not know,
             or a run that searches a table.
@@ -39,9 +41,7 @@ def build_task(config: RunConfig) -> Task:
     builder = TASKS[task.name]
     options = dict(task.options)
     if supernet.pretrained is not None and "tokenizer" in signature(builder).parameters:
-        own = supernet.pretrained.expanduser() / "tokenizer.json"
-        if own.is_file():
-            options.setdefault("tokenizer", str(own))
+        options.setdefault("tokenizer", str(supernet.pretrained / "tokenizer.json"))
     try:
         return builder(public_data(task.data_dir), **options)
     except TypeError as error:
@@ -83,8 +83,7 @@ def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
         preset=asked.preset,
         sharing=asked.sharing,
         seed=config.seed,
-        **options,
-        **from_data,
+        **{**options, **from_data},
     )
 
 

@@ -29,7 +29,8 @@ from nasbench.folders import replace_folder
 from nasbench.space import Choice
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.convert.folder import CONFIG, WEIGHTS
-from nasbench.supernet.convert.layouts import Layout, layout_of
+from nasbench.supernet.convert.layout import Layout
+from nasbench.supernet.convert.layouts import layout_of
 from nasbench.supernet.transformer import StackShape
 
 _MODEL_TYPES = {"encoder": "bert", "vit": "vit", "gpt2": "gpt2"}  # of what was trained from scratch

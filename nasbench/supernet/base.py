@@ -224,29 +224,35 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
                 alone, but counts what the channels of the largest sub-network carry for them.
 
         Raises:
-            RequestError: if the family names no groups of channels.
+            RequestError: if the family names no groups of channels; or for batches, if layers other
+                than linear ones read them.
         """
         groups = self.channel_groups()
         if not groups:
             raise self._names_no("groups of channels, which this training strategy sorts")
-        carried = self._carried(groups, batches) if batches else [None] * len(groups)
+        carried: Sequence[Tensor | None] = [None] * len(groups)
+        if batches:
+            carried = self._carried(groups, batches)
         for group, carried_C in zip(groups, carried, strict=True):
             group.sort((trained or {}).get(group.dimension, ()), carried_C)
 
     @torch.no_grad()
     def _carried(
         self, groups: Sequence[ChannelGroup], batches: Sequence[tuple[Tensor, ...]]
-    ) -> list[Tensor | None]:
-        """The root mean square of each channel's values, for each group whose reader sees them."""
+    ) -> list[Tensor]:
+        """The root mean square of each channel's values, for each group."""
         squares: dict[SharedWeight, list[Tensor]] = {group.reader: [] for group in groups}
-        hooks = []
-        for module in self.modules():
-            if isinstance(module, ElasticLinear) and module.shared in squares:
+        readers = [
+            m for m in self.modules() if isinstance(m, ElasticLinear) and m.shared in squares
+        ]
+        if len(readers) != len(groups):
+            raise self._names_no("linear layer for each group, whose inputs could be looked at")
 
-                def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-                    squares[module.shared].append(inputs[0].square().flatten(0, -2).mean(dim=0))
+        def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+            assert isinstance(layer, ElasticLinear)
+            squares[layer.shared].append(inputs[0].square().flatten(0, -2).mean(dim=0))
 
-                hooks.append(module.register_forward_pre_hook(note))
+        hooks = [reader.register_forward_pre_hook(note) for reader in readers]
         was_training, active = self.training, self.architecture
         self.eval().activate(self.largest)
         try:
@@ -256,8 +262,7 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
             self.train(was_training).activate(active)
             for hook in hooks:
                 hook.remove()
-        found = [squares[group.reader] for group in groups]
-        return [torch.stack(of).mean(dim=0).sqrt() if of else None for of in found]
+        return [torch.stack(squares[group.reader]).mean(dim=0).sqrt() for group in groups]
 
     def _names_no(self, what: str) -> RequestError:
         return RequestError(f"the family '{self.settings['family']}' names no {what}")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nasbench.errors import RequestError
-from nasbench.supernet import build_supernet
+from nasbench.supernet import SUPERNETS, build_supernet
 from nasbench.supernet.convert import convert
 from nasbench.supernet.convert.choices import Sizes, default_choices, stack_choices
 from nasbench.supernet.training.strategies import build_strategy
@@ -97,6 +97,12 @@ def test_importance_by_activations_counts_what_channels_carry():
     supernet.sort_channels(batches=[supernet.example_inputs(4)])
     assert (block.feed_forward.expand.shared.weight[:5] != 0).all()
     assert supernet.architecture == supernet.largest
+
+
+def test_importance_by_activations_needs_linear_readers():
+    supernet = SUPERNETS["mobilenet_v3"].build()
+    with pytest.raises(RequestError, match="names no linear layer for each group"):
+        supernet.sort_channels(batches=[supernet.example_inputs(2)])
 
 
 class TestClassifier:

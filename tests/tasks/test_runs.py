@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -101,6 +102,15 @@ def test_a_pretrained_network_runs_from_yaml(data, pretrained, tmp_path, nasbenc
     run = nb.load_run(tmp_path / "run")
     network = run.extract(run.pareto_front()[0].architecture.id)
     assert network.tokens.num_embeddings <= 100
+
+
+def test_a_pretrained_network_of_text_brings_its_tokenizer(data, pretrained, tmp_path):
+    shutil.copytree(pretrained, tmp_path / "bert")
+    (tmp_path / "bert" / "tokenizer.json").unlink()
+    supernet = {"family": "encoder", "pretrained": str(tmp_path / "bert")}
+    config = configuration(SST2, data, supernet=supernet)
+    with pytest.raises(RequestError, match=r"there is no tokenizer '.*bert/tokenizer\.json'"):
+        build_task(config)
 
 
 def test_a_pretrained_network_has_to_be_of_the_family_that_is_named(data, pretrained):

@@ -28,7 +28,8 @@ from nasbench.supernet import SUPERNETS
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.convert.choices import Elastic, default_choices, stack_choices
 from nasbench.supernet.convert.folder import PretrainedFolder
-from nasbench.supernet.convert.layouts import Layout, layout_of
+from nasbench.supernet.convert.layout import Layout
+from nasbench.supernet.convert.layouts import layout_of
 
 __all__ = ["convert", "restore"]
 

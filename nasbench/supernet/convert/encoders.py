@@ -78,8 +78,8 @@ class _OfEncoder(Layout):
 
     def config(self, spec: Any, shape: StackShape) -> dict[str, Any]:
         """config.json of a plain network whose blocks are all alike."""
-        found = super().config(spec, shape)
-        return {**found, **labels_of(spec), "type_vocab_size": self.num_segments}
+        found = {**super().config(spec, shape), **labels_of(spec)}
+        return found | ({"type_vocab_size": self.num_segments} if self.num_segments else {})
 
     def read_others(self, theirs: State, spec: Any) -> State:
         """Take what lies in another form out of their weights."""

@@ -170,7 +170,9 @@ class Layout(ABC):
 
     def write(self, ours: Mapping[str, Tensor], spec: Any, depth: int) -> State:
         """Their weights of our plain network of that depth."""
-        left, found, of_head = dict(ours), {}, {}
+        left = dict(ours)
+        found: State = {}
+        of_head: State = {}
         for module, places in self.heads.items():
             of_head |= taken(left, module, places[0])
         for module, place in self.modules.items():
@@ -190,7 +192,7 @@ class Layout(ABC):
 
 
 def taken(source: State, module: str, new_name: str) -> State:
-    """Take a module's weights out of a state, under another name; a key's bias is no part of it."""
+    """Take a module's weight, and its bias if it has one, out of a state, under another name."""
     names = [f"{module}.weight"]
     if f"{module}.bias" in source:
         names.append(f"{module}.bias")
@@ -209,7 +211,7 @@ def read_keys(theirs: State, layout: Layout, module: str, depth: int) -> State:
 
 def write_keys(ours: State, layout: Layout, module: str, depth: int) -> State:
     """Take the keys' weights out of ours, with biases of zero."""
-    found = {}
+    found: State = {}
     for layer in range(depth):
         key_OI = ours.pop(f"stack.{layer}.attention.key.weight")
         place = layout.block.format(layer) + module
