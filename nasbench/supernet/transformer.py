@@ -316,7 +316,7 @@ class ElasticTransformerStack(nn.Module):
                 assert self.spec.head_size is not None
                 groups.append(block.attention.channel_group(*heads, self.spec.head_size))
             inner = self.spec.feed_forward_choices(layer)
-            if len(inner[1]) > 1:
+            if len(inner[1]) > 1 or inner[0] not in dict(self.spec.exceptions):
                 groups.append(block.feed_forward.channel_group(*inner))
         return groups
 

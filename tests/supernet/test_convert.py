@@ -256,6 +256,13 @@ class TestFolder:
         torch.testing.assert_close(output(again), output(supernet), rtol=0, atol=0)
 
 
+def test_an_order_that_batches_decided_is_not_built_from_settings():
+    batches = [build_uneven().example_inputs(2)]
+    ordered = build_uneven(order="weights", batches=batches)
+    with pytest.raises(RequestError, match="was ordered by batches, so its settings do not bring"):
+        build_supernet(ordered.settings)
+
+
 def test_a_supernet_of_a_model_object_is_not_built_from_its_settings():
     with pytest.raises(RequestError, match="was converted from a model object"):
         build_supernet(convert(make_model("bert")).settings)

@@ -9,7 +9,8 @@ computes what the original did. The package `transformers` is not needed, nothin
 no pickle is read.
 
 A supernet from a folder says so in its settings, and is built from them elsewhere with the same
-weights, as long as the folder holds them. One from a model object carries its weights itself.
+weights, as long as the folder holds them. One from a model object, or in an order that batches
+decided, carries its weights itself.
 
 InstaTune (Sarah et al., 2023) makes such networks elastic and fine-tunes them: see the training
 strategy `instatune`. It keeps heads and neurons in the order that they have; `order` is ours.
@@ -103,10 +104,10 @@ def _converted(
     spec = {**layout.spec(source.config, source.shapes, settings), "stack": stack}
     supernet = SUPERNETS[layout.family].build(preset="pretrained", spec=spec, seed=seed)
     supernet.settings["pretrained"] = {
-        "folder": str(source.path),
+        "folder": str(source.path.absolute()),
         "digest": source.digest,
         "model_type": source.config["model_type"],
-        "order": order,
+        "order": "batches" if batches else order,
     }
     if not _is_weightless(supernet):
         _fill(supernet, layout, source)
@@ -127,10 +128,11 @@ def restore(supernet: Supernet[Any], origin: Mapping[str, Any]) -> None:
     """
     if _is_weightless(supernet):
         return
-    if origin["folder"] is None:
+    if origin["folder"] is None or origin["order"] == "batches":
+        reason = "ordered by batches" if origin["folder"] else "converted from a model object"
         raise RequestError(
-            "this supernet was converted from a model object, so its settings do not bring its "
-            "weights back; save the model to a folder and convert that"
+            f"this supernet was {reason}, so its settings do not bring its weights back; convert a "
+            "folder, by weights, or hand its weights on"
         )
     source = PretrainedFolder(origin["folder"])
     if source.digest != origin["digest"]:

@@ -17,6 +17,7 @@ teacher. What the paper leaves open, and how it is here:
                         the supernet goes on from its weights, where the paper's starts from the
                         pre-trained ones
     which S_i           every choice of a dimension is as likely as the others
+    a teacher at first  "optionally" only in the first epochs of distillation in place; not here
     dropout             only of the largest, as in BigNAS: a small sub-network has less to spare
 """
 
