@@ -63,6 +63,9 @@ def test_the_report_says_what_the_cheapest_as_accurate_one_has(instatune, tmp_pa
     (folder / "search-in_place-auto.json").write_text(
         json.dumps({"search": "in_place-auto", "num_trials": 32, "front": front})
     )
+    timed = {"num_macs": macs, "latency_ms": 20.0, "relative_to_control": 4.0}
+    small = {"num_macs": 0.5 * macs, "latency_ms": 12.0, "relative_to_control": 2.2}
+    (folder / "latencies.json").write_text(json.dumps({"plain": timed, "in_place-auto": small}))
     page = tmp_path / "instatune.md"
     page.write_text(f"before\n{instatune.BEGIN}\nold\n{instatune.END}\nafter\n")
     instatune.report(study, tmp_path)
@@ -70,7 +73,9 @@ def test_the_report_says_what_the_cheapest_as_accurate_one_has(instatune, tmp_pa
     assert written.startswith("before\n")
     assert written.endswith("\nafter\n")
     assert "old" not in written
-    assert "| 350 M | -50% | 85.0 | 82.0 | 700 M | 86.0 | 83.0 |" in written
+    found = ["-50%, 82.0 %"] * 4 + ["-70%, 79.0 %", "+0%, 83.0 %"]  # 0, 1, 2, 3, 5 points, best
+    assert f"| `in_place-auto`, 32 trials | {' | '.join(found)} |" in written
+    assert "| `in_place-auto` | 50% | 12.0, 60% | 55% |" in written
     assert (tmp_path / "study.png").stat().st_size > 10_000
     instatune.report(study, tmp_path)  # again changes nothing
     assert page.read_text() == written
