@@ -390,7 +390,8 @@ def figure(study: Study, path: Path) -> None:
     ):
         for number, found in enumerate(results(study, kind)):
             points = sorted(found[of], key=lambda point: point["num_macs"])
-            style = {"color": colors[number], "marker": markers[number], "ms": 4, "lw": 1}
+            member = list(study.members).index(found[key].partition("-")[0])
+            style = {"color": colors[member], "marker": markers[number], "ms": 4, "lw": 1}
             ax.plot(
                 [p["num_macs"] / 1e6 for p in points],
                 [100 * p["top1_accuracy"] for p in points],
