@@ -358,7 +358,9 @@ def text(study: Study) -> str:
 
 
 def _allowed(points: int) -> str:
-    return f"{points} points below" if points else "no loss"
+    if points == 0:
+        return "no loss"
+    return f"{points} point{'s' if points > 1 else ''} below"
 
 
 def _cell(point: dict[str, Any] | None, macs: float) -> str:
