@@ -64,6 +64,26 @@ class SupernetConfig(Section):
     options: dict[str, Any] = {}
     """Replacements for settings of the preset (dropout, say); what there is depends on the
     family, and what the data decides cannot be replaced."""
+    pretrained: Path | None = None
+    """In place of a preset, a folder with config.json and safetensors of a Hugging Face model; see
+    `nasbench.supernet.convert`. A task of text reads with its tokenizer, unless it has another."""
+    elastic: dict[str, tuple[int, ...]] = {}
+    """Of a pre-trained network: patterns of dimensions' names with their choices; without any, the
+    proportions of InstaTune."""
+    order: Literal["original", "weights"] = "original"
+    """Of the heads and neurons of a pre-trained network: as they are, or by importance."""
+
+    @model_validator(mode="after")
+    def _fits_a_pretrained_network(self) -> Self:
+        if self.pretrained is None:
+            for name in ("elastic", "order"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} is for a network that is given as 'pretrained'")
+        else:
+            for name in ("preset", "sharing", "options"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} cannot be set beside 'pretrained'")
+        return self
 
 
 class DistillationConfig(Section):
@@ -316,6 +336,7 @@ class RunConfig(Section):
         if self.table is None:
             found["training"] = self.training.identity()
             del found["task"]["data_dir"], found["latency"]["predictor"]  # places of files
+            del found["supernet"]["pretrained"]
         else:
             del found["table"]["data_dir"]
         del found["search"]["num_trials"]  # raising it carries the search on

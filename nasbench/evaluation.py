@@ -115,7 +115,7 @@ class EvaluatorRecipe:
     def build(self) -> Evaluator:
         """Build the supernet and give it the weights; sets the process's torch threads."""
         torch.set_num_threads(self.num_threads)
-        supernet = build_supernet(self.supernet_settings)
+        supernet = build_supernet(self.supernet_settings, with_pretrained=False)
         buffers = {name for name, _ in supernet.named_buffers()}
         with warnings.catch_warnings():  # shared memory is read-only, and no one writes parameters
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

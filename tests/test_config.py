@@ -126,3 +126,32 @@ def test_every_other_setting_is():
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         parse_config(MINIMAL).seed = 1
+
+
+class TestPretrained:
+    def test_has_its_place_in_the_supernet_section(self):
+        supernet = {"family": "encoder", "pretrained": "models/bert", "elastic": {"depth": [1, 2]}}
+        config = parse_config({**MINIMAL, "supernet": supernet})
+        assert config.supernet.elastic == {"depth": (1, 2)}
+        assert parse_config(yaml.safe_load(config.to_yaml())) == config
+
+    def test_where_the_folder_lies_makes_no_other_run(self):
+        found = [
+            parse_config({**MINIMAL, "supernet": {"family": "encoder", "pretrained": folder}})
+            for folder in ("here", "there")
+        ]
+        assert found[0].fingerprint == found[1].fingerprint
+
+    @pytest.mark.parametrize(
+        ("supernet", "said"),
+        [
+            ({"elastic": {"depth": [1]}}, "elastic is for a network that is given as 'pretrained'"),
+            ({"order": "weights"}, "order is for a network that is given as 'pretrained'"),
+            ({"pretrained": "a", "preset": "sst2"}, "preset cannot be set beside 'pretrained'"),
+            ({"pretrained": "a", "options": {"a": 1}}, "options cannot be set beside 'pretrained'"),
+            ({"pretrained": "a", "sharing": "separate"}, "sharing cannot be set beside 'pretr"),
+        ],
+    )
+    def test_settings_that_do_not_fit_are_refused(self, supernet, said):
+        with pytest.raises(RequestError, match=said):
+            parse_config({**MINIMAL, "supernet": {"family": "encoder", **supernet}})

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.table import Table
 from nasbench.errors import unknown_name
 from nasbench.experiment.run import Run
 from nasbench.objectives import METRICS
+from nasbench.space import Choice
 
 if TYPE_CHECKING:
     from nasbench.experiment.device_files import DeviceFile
@@ -192,6 +194,8 @@ def print_profile(profile: "Profile") -> None:
     table.add_row("largest : smallest", *(f"{ratio:.1f}" for ratio in ratios))
     console = _console()
     console.print(table)
+    for names, choices in _alike(profile.elastic).items():
+        console.print(f"{names}: {choices}", highlight=False, markup=False, soft_wrap=True)
     if profile.num_added:
         share = profile.num_added / (profile.num_trained - profile.num_added)
         console.print(
@@ -202,6 +206,30 @@ def print_profile(profile: "Profile") -> None:
         )
     for constraint, verdict in profile.constraints.items():
         console.print(f"{constraint}: {verdict}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _alike(elastic: Mapping[str, Sequence[Choice]]) -> dict[str, str]:
+    """Dimensions of one kind with the same choices on one line: names -> choices.
+
+    Numbers in a row are a range: layer1 to layer6 are `layer1-6`.
+    """
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, choices in elastic.items():
+        kind = re.sub(r"\d+", "#", name)
+        found.setdefault((kind, *map(str, choices)), []).append(name)
+    return {_named(names): ", ".join(choices) for (_, *choices), names in found.items()}
+
+
+def _named(names: Sequence[str]) -> str:
+    """Names that differ in one number as one, `layer1-6.width`; of many others the ends."""
+    numbers = [[int(number) for number in re.findall(r"\d+", name)] for name in names]
+    if len(names) > 1 and all(len(of) == 1 for of in numbers):
+        first, last = numbers[0][0], numbers[-1][0]
+        if [of[0] for of in numbers] == list(range(first, last + 1)):
+            return re.sub(r"\d+", f"{first}-{last}", names[0])
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{names[0]}, ..., {names[-1]} ({len(names)} dimensions)"
 
 
 def print_presets(profiles: list["Profile"]) -> None:

@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nasbench.config import RunConfig
+from nasbench.config import RunConfig, SupernetConfig
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
 from nasbench.experiment.device_files import read_device_file
@@ -21,6 +22,7 @@ from nasbench.search import ALGORITHMS, SearchAlgorithm, SearchProblem
 from nasbench.space import Architecture
 from nasbench.supernet import SUPERNETS
 from nasbench.supernet.base import Supernet
+from nasbench.supernet.convert import convert
 from nasbench.supernet.training.checkpoint import load_latest
 from nasbench.tasks import TASKS, Task
 
@@ -30,14 +32,19 @@ LATENCY_METRICS = ("latency_ms", "latency_p10_ms", "latency_p90_ms")
 def build_task(config: RunConfig) -> Task:
     """The task, from `task.data_dir` or the environment's NASBENCH_DATA.
 
+    With a pre-trained network a task of text reads with its tokenizer, unless it has another.
+
     Raises:
         RequestError: for data that is missing or wrong, an option that the task does not know,
             or a run that searches a table.
     """
-    task = config.network_sections()[0]
+    task, supernet = config.network_sections()
     builder = TASKS[task.name]
+    options = dict(task.options)
+    if supernet.pretrained is not None and "tokenizer" in signature(builder).parameters:
+        options.setdefault("tokenizer", str(supernet.pretrained / "tokenizer.json"))
     try:
-        return builder(public_data(task.data_dir), **task.options)
+        return builder(public_data(task.data_dir), **options)
     except TypeError as error:
         raise RequestError(f"task.options do not fit '{task.name}': {error}") from error
 
@@ -63,6 +70,8 @@ def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
             f"the family '{name}' is not for data such as that of task '{task.name}', which "
             f"decides {', '.join(from_data)}; possible: {', '.join(fitting) or 'none'}"
         )
+    if asked.pretrained is not None:
+        return _converted(asked, config.seed, from_data)
     options = asked.options
     for own in ("preset", "sharing", "seed"):
         if own in options:
@@ -75,9 +84,27 @@ def build_supernet(config: RunConfig, task: Task) -> Supernet[Any]:
         preset=asked.preset,
         sharing=asked.sharing,
         seed=config.seed,
-        **options,
+        **{**options, **from_data},
+    )
+
+
+def _converted(asked: SupernetConfig, seed: int, from_data: Mapping[str, Any]) -> Supernet[Any]:
+    """The pre-trained network as a supernet, which has to be of the family that is named."""
+    assert asked.pretrained is not None
+    supernet = convert(
+        asked.pretrained,
+        elastic=asked.elastic or None,
+        order=asked.order,
+        seed=seed,
         **from_data,
     )
+    family = supernet.settings["family"]
+    if family != asked.family:
+        raise RequestError(
+            f"the network in '{asked.pretrained}' becomes a supernet of the family '{family}', "
+            f"not '{asked.family}'"
+        )
+    return supernet
 
 
 def training_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -> str:
@@ -89,8 +116,15 @@ def training_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task)
             task.digests(),
             config.network_sections()[0].options,
             config.training.identity(),
+            *_pretrained_weights(supernet),
         ]
     )
+
+
+def _pretrained_weights(supernet: Supernet[Any]) -> list[str]:
+    """What names the weights that training starts from, and their order, if they are given."""
+    origin = supernet.settings.get("pretrained")
+    return [] if origin is None else [origin["digest"], origin["order"]]
 
 
 def search_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -> str:

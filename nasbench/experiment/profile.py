@@ -1,6 +1,6 @@
 """What spaces hold, known before any training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from nasbench.cost import count_parameters
 from nasbench.errors import RequestError
 from nasbench.experiment.parts import build_supernet, build_task, check_reachable, counts_of
 from nasbench.objectives import Constraint
+from nasbench.space import Choice
 from nasbench.supernet import SUPERNETS
 from nasbench.supernet.base import Supernet
 
@@ -26,6 +27,7 @@ class Profile:
         constraints: each constraint of a configuration -> whether it can be met.
         num_trained: parameters that training holds; not counted for a family's presets.
         num_added: those of them that plain slices would not need, and no sub-network takes along.
+        elastic: the elastic dimensions with their choices; not told of a family's presets.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Profile:
     constraints: Mapping[str, str] = field(default_factory=dict)
     num_trained: int = 0
     num_added: int = 0
+    elastic: Mapping[str, Sequence[Choice]] = field(default_factory=dict)
 
     def ratio(self, metric: str) -> float:
         """Largest to smallest."""
@@ -50,7 +53,7 @@ def profile_run(config: RunConfig) -> Profile:
     num_trained, num_sliced = count_parameters(supernet), count_parameters(sliced)
     counts = _counts(supernet)
     constraints = {text: _verdict(text, counts) for text in config.search.constraints}
-    name = f"{asked.family} {asked.preset}"
+    name = f"{asked.family} {asked.preset if asked.pretrained is None else asked.pretrained.name}"
     return Profile(
         name=name,
         size=supernet.space.size,
@@ -58,6 +61,7 @@ def profile_run(config: RunConfig) -> Profile:
         constraints=constraints,
         num_trained=num_trained,
         num_added=num_trained - num_sliced,
+        elastic={dimension.name: dimension.choices for dimension in supernet.space},
     )
 
 
@@ -75,7 +79,8 @@ def profile_family(family: str) -> list[Profile]:
 def _without_sharing(supernet: Supernet[Any]) -> dict[str, Any]:
     """What builds the same supernet of slices."""
     family = SUPERNETS[supernet.settings["family"]]
-    return {name: supernet.settings[name] for name in ("preset", *family.settings)}
+    names = ("preset", "spec", *family.settings)
+    return {name: supernet.settings[name] for name in names if name in supernet.settings}
 
 
 def _counts(supernet: Supernet[Any]) -> dict[str, dict[str, float]]:

@@ -67,7 +67,7 @@ class Exported:
             family = self.manifest["supernet"]["family"]
             if family not in SUPERNETS:  # a module's name would be imported
                 raise unknown_name("supernet family", family, SUPERNETS)
-            supernet = build_supernet(self.manifest["supernet"])
+            supernet = build_supernet(self.manifest["supernet"], with_pretrained=False)
             module = supernet.extract(self.manifest["architecture"])
             SafetensorsExporter().load(self.path, module)
         except (KeyError, TypeError):

@@ -25,16 +25,35 @@ SUPERNETS: "Registry[SupernetFamily[Any]]" = Registry(
         "vit": "nasbench.supernet.families.vit:VIT",
         "encoder": "nasbench.supernet.families.encoder:ENCODER",
         "decoder": "nasbench.supernet.families.decoder:DECODER",
+        "gpt2": "nasbench.supernet.families.gpt2:GPT2",
         "seq2seq": "nasbench.supernet.families.seq2seq:SEQ2SEQ",
         "resnet": "nasbench.supernet.families.resnet:RESNET",
     },
 )
 
 
-def build_supernet(settings: Mapping[str, Any]) -> "Supernet[Any]":
-    """Build from what `Supernet.settings` says: the family, and the arguments of its `build`."""
+def build_supernet(settings: Mapping[str, Any], *, with_pretrained: bool = True) -> "Supernet[Any]":
+    """Build from what `Supernet.settings` says.
+
+    Args:
+        settings: the family, and the arguments of its `build`; under "pretrained", where a
+            converted network came from.
+        with_pretrained: False leaves out its weights, for who has the supernet's own, and needs no
+            folder.
+
+    Raises:
+        RequestError: as `build`; or if the folder of pre-trained weights is not what it was.
+    """
     arguments = dict(settings)
-    return SUPERNETS[arguments.pop("family")].build(**arguments)
+    origin = arguments.pop("pretrained", None)
+    supernet = SUPERNETS[arguments.pop("family")].build(**arguments)
+    if origin is not None:
+        supernet.settings["pretrained"] = origin
+        if with_pretrained:
+            from nasbench.supernet.convert import restore
+
+            restore(supernet, origin)
+    return supernet
 
 
 _LAZY = {

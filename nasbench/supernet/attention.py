@@ -30,11 +30,14 @@ Shape legend: B batch, T queries, S keys, I width of the queries' sequence, J wi
 sequence, W total width of the active heads.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from nasbench.errors import RequestError
+from nasbench.space import Choice
+from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts, ElasticLinear
 from nasbench.supernet.plain_attention import Attention, KeysValues, attend
 from nasbench.supernet.rotary import Rotation
@@ -167,6 +170,18 @@ class ElasticAttention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
         )
         return self.out(heads_BTW, x_BTI.shape[-1], with_bias=with_bias)
+
+    def channel_group(
+        self, dimension: str, widths_at: Mapping[Choice, Collection[int]], head_size: int
+    ) -> ChannelGroup:
+        """The heads of a fixed size, whose number follows from that dimension's choice."""
+        return ChannelGroup(
+            dimension=dimension,
+            widths_at=widths_at,
+            writers=[layer.reorder_outputs for layer in (self.query, self.key, self.value)],
+            reader=self.out.shared,
+            unit=head_size,
+        )
 
     def extract(
         self,

@@ -13,14 +13,20 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from nasbench.errors import RequestError, unknown_name
 from nasbench.space import Architecture, Choice, SearchSpace
 from nasbench.supernet.blocks import Block
 from nasbench.supernet.channel_order import ChannelGroup
-from nasbench.supernet.layers import Counts
-from nasbench.supernet.sharing import SHARINGS, ElasticLayer, ReadsArchitecture
+from nasbench.supernet.layers import Counts, ElasticLinear
+from nasbench.supernet.sharing import (
+    SHARINGS,
+    ElasticLayer,
+    ReadsArchitecture,
+    SharedWeight,
+)
 
 Shape = TypeVar("Shape")
 
@@ -203,21 +209,60 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
             for parameter in end.parameters():
                 parameter.zero_()
 
-    def sort_channels(self, trained: Mapping[str, Sequence[Choice]] | None = None) -> None:
+    def sort_channels(
+        self,
+        trained: Mapping[str, Sequence[Choice]] | None = None,
+        *,
+        batches: Sequence[tuple[Tensor, ...]] = (),
+    ) -> None:
         """Put the most important channels first; the largest sub-network computes what it did.
 
         Args:
             trained: dimension -> choices whose sub-networks have been trained and keep their
                 channels, in whatever order; None says only the largest.
+            batches: inputs of `forward`; where there are some, importance is not that of weights
+                alone, but counts what the channels of the largest sub-network carry for them.
 
         Raises:
-            RequestError: if the family names no groups of channels.
+            RequestError: if the family names no groups of channels; or for batches, if layers other
+                than linear ones read them.
         """
         groups = self.channel_groups()
         if not groups:
             raise self._names_no("groups of channels, which this training strategy sorts")
-        for group in groups:
-            group.sort((trained or {}).get(group.dimension, ()))
+        carried: Sequence[Tensor | None] = [None] * len(groups)
+        if batches:
+            carried = self._carried(groups, batches)
+        for group, carried_C in zip(groups, carried, strict=True):
+            group.sort((trained or {}).get(group.dimension, ()), carried_C)
+
+    @torch.no_grad()
+    def _carried(
+        self, groups: Sequence[ChannelGroup], batches: Sequence[tuple[Tensor, ...]]
+    ) -> list[Tensor]:
+        """The root mean square of each channel's values, for each group."""
+        squares: dict[SharedWeight, list[Tensor]] = {group.reader: [] for group in groups}
+        readers = [
+            m for m in self.modules() if isinstance(m, ElasticLinear) and m.shared in squares
+        ]
+        if len(readers) != len(groups):
+            raise self._names_no("linear layer for each group, whose inputs could be looked at")
+
+        def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+            assert isinstance(layer, ElasticLinear)
+            squares[layer.shared].append(inputs[0].square().flatten(0, -2).mean(dim=0))
+
+        hooks = [reader.register_forward_pre_hook(note) for reader in readers]
+        was_training, active = self.training, self.architecture
+        self.eval().activate(self.largest)
+        try:
+            for inputs in batches:
+                self(*inputs)
+        finally:
+            self.train(was_training).activate(active)
+            for hook in hooks:
+                hook.remove()
+        return [torch.stack(squares[group.reader]).mean(dim=0).sqrt() for group in groups]
 
     def _names_no(self, what: str) -> RequestError:
         return RequestError(f"the family '{self.settings['family']}' names no {what}")
@@ -238,7 +283,8 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
 
         Two supernets of one fingerprint can exchange weights.
         """
-        elsewhere = {"family", "preset", "seed", *(field.name for field in fields(self.spec))}
+        elsewhere = {"family", "preset", "seed", "spec", "pretrained"}
+        elsewhere |= {field.name for field in fields(self.spec)}
         sharing = [value for name, value in self.settings.items() if name not in elsewhere]
         identity = [self.space.fingerprint, asdict(self.spec), *sharing]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
@@ -294,12 +340,19 @@ class SupernetFamily(Generic[Spec]):
     supernet: Callable[[Spec, dict[str, Any]], Supernet]
 
     def build(
-        self, preset: str = "tiny", *, sharing: str = "slice", seed: int = 0, **settings: Any
+        self,
+        preset: str = "tiny",
+        *,
+        spec: Mapping[str, Any] | None = None,
+        sharing: str = "slice",
+        seed: int = 0,
+        **settings: Any,
     ) -> Supernet:
         """A supernet with fresh weights, which depend on nothing but the seed.
 
         Args:
-            preset: a name in `presets`.
+            preset: a name in `presets`; or, with a spec, its name in the fingerprint.
+            spec: everything that a preset says, as plain values, to take in place of one.
             sharing: a name in `nasbench.supernet.sharing.SHARINGS`.
             seed: of the initial weights; the global random state is left as it was.
             settings: replacements for fields of the preset, of the names in `self.settings`, and
@@ -308,25 +361,42 @@ class SupernetFamily(Generic[Spec]):
         Raises:
             RequestError: for an unknown preset, sharing or setting, or an impossible value.
         """
-        if preset not in self.presets:
-            raise unknown_name(f"preset of {self.name}", preset, self.presets)
+        chosen = self._preset(preset) if spec is None else self._read(spec)
         kind = SHARINGS[sharing]
         of_sharing = [field.name for field in fields(kind)]
         for name in settings:
             if name not in self.settings and name not in of_sharing:
-                possible = ("preset", "sharing", "seed", *self.settings, *of_sharing)
+                possible = ("preset", "spec", "sharing", "seed", *self.settings, *of_sharing)
                 raise unknown_name(f"setting of {self.name}", name, possible)
         of_preset = {name: settings[name] for name in settings if name in self.settings}
-        spec: Any = replace(self.presets[preset], **of_preset)  # type: ignore[type-var]
+        built: Any = replace(chosen, **of_preset)  # type: ignore[type-var]
         share = kind(**{name: settings[name] for name in settings if name in of_sharing})
         recorded = {
             "family": self.name,
             "preset": preset,
+            **({} if spec is None else {"spec": asdict(built)}),
             "sharing": sharing,
             "seed": seed,
-            **{name: getattr(spec, name) for name in self.settings},
+            **{name: getattr(built, name) for name in self.settings},
             **asdict(share),
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return share.share(lambda: self.supernet(spec, recorded))
+            return share.share(lambda: self.supernet(built, recorded))
+
+    def _preset(self, name: str) -> Spec:
+        if name not in self.presets:
+            raise unknown_name(f"preset of {self.name}", name, self.presets)
+        return self.presets[name]
+
+    def _read(self, spec: Mapping[str, Any]) -> Spec:
+        """The spec that plain values stand for; RequestError where they are none of this family."""
+        try:
+            kind: type[Spec] = type(self.presets["tiny"])
+            return TypeAdapter(kind).validate_python(dict(spec))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise RequestError(
+                f"this is no spec of the family '{self.name}': {where}: {first['msg']}"
+            ) from None

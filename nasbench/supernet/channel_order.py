@@ -5,7 +5,9 @@ are sorted by importance, so that the first ones matter most; as every layer tha
 every layer that reads them is permuted alike, the largest sub-network computes what it did.
 
 The importance of a channel is the sum of the absolute weights that read it, as in Once-for-all (Cai
-et al., ICLR 2020).
+et al., ICLR 2020); where inputs are given, times the root mean square of what the channel carries,
+as in Wanda (Sun et al., ICLR 2024). The channels of an attention head stay together and in their
+order: a head's importance is the sum of theirs.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,24 +31,39 @@ class ChannelGroup:
             from another dimension as well.
         writers: each puts the channels that a layer writes into the given order.
         reader: the weight whose inputs they are.
+        unit: channels in a row that stay together, such as a head's.
     """
 
     dimension: str
     widths_at: Mapping[Choice, Collection[int]]
     writers: Sequence[Callable[[Tensor], None]]
     reader: SharedWeight
+    unit: int = 1
 
-    def sort(self, trained: Sequence[Choice] = ()) -> None:
+    def importance(self, carried_C: Tensor | None = None) -> Tensor:
+        """Of each unit.
+
+        Args:
+            carried_C: the root mean square of what each channel carries; None leaves it out.
+        """
+        importance_C = self.reader.input_importance()
+        if carried_C is not None:
+            importance_C = importance_C * carried_C
+        return importance_C.unflatten(0, (-1, self.unit)).sum(dim=1)
+
+    def sort(self, trained: Sequence[Choice] = (), carried_C: Tensor | None = None) -> None:
         """Most important first, but only among channels that the same trained choices use."""
-        importance = self.reader.input_importance()
-        of_trained = (width for choice in trained for width in self.widths_at[choice])
+        importance = self.importance(carried_C)
+        of_trained = (width // self.unit for c in trained for width in self.widths_at[c])
         edges = sorted({0, len(importance), *of_trained})
-        order = torch.cat(
+        units = torch.cat(
             [
                 start + importance[start:end].argsort(descending=True, stable=True)
                 for start, end in pairwise(edges)
             ]
         )
+        within = torch.arange(self.unit, device=units.device)
+        order = (self.unit * units[:, None] + within).flatten()
         for write in self.writers:
             write(order)
         self.reader.reorder(inputs=order)

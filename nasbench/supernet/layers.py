@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from nasbench.space import Choice
 from nasbench.supernet.channel_order import ChannelGroup
-from nasbench.supernet.plain import SqueezeExcitation
+from nasbench.supernet.plain import SqueezeExcitation, TanhGELU
 from nasbench.supernet.replicas import JointBatchNorm, num_replicas
 from nasbench.supernet.sharing import (
     Initialize,
@@ -38,6 +38,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hard_swish": nn.Hardswish,
     "swish": nn.SiLU,
     "gelu": nn.GELU,
+    "gelu_tanh": TanhGELU,
+    "tanh": nn.Tanh,
 }
 
 _he_normal = partial(nn.init.kaiming_normal_, nonlinearity="relu")

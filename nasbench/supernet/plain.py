@@ -33,6 +33,13 @@ def fit_channels(x_BCHW: Tensor, channels: int, stride: int) -> Tensor:
     return x_BCHW if missing == 0 else F.pad(x_BCHW, (0, 0, 0, 0, 0, missing))
 
 
+class TanhGELU(nn.GELU):
+    """GELU approximated by a hyperbolic tangent (Hendrycks and Gimpel, 2016), as in GPT-2."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
 class FitChannels(nn.Module):
     """`fit_channels` as a layer."""
 

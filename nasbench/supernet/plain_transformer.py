@@ -2,13 +2,15 @@
 
 They know nothing of supernets: what leaves is an ordinary network.
 
-Shape legend: B batch, T tokens, C features, I channels of an image, H height, W width.
+Shape legend: B batch, T tokens, C features, V vocabulary, I channels of an image, H height, W
+width.
 """
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nasbench.supernet.plain_attention import Attention
 
@@ -112,6 +114,7 @@ class TextClassifier(nn.Module):
 
     Args:
         pooler: C -> C, of the first token's final state.
+        pooler_activation: follows it.
         padding_id: the token that fills up short sequences; no token sees it.
     """
 
@@ -124,6 +127,7 @@ class TextClassifier(nn.Module):
         dropout: nn.Dropout,
         stack: TransformerStack,
         pooler: nn.Linear,
+        pooler_activation: nn.Module,
         classifier: nn.Linear,
         padding_id: int,
     ) -> None:
@@ -132,6 +136,7 @@ class TextClassifier(nn.Module):
         self.norm, self.dropout = norm, dropout
         self.stack = stack
         self.pooler = pooler
+        self.pooler_activation = pooler_activation
         self.classifier = classifier
         self.padding_id = padding_id
 
@@ -146,5 +151,30 @@ class TextClassifier(nn.Module):
         visible_BT = ids_BT != self.padding_id if mask_BT is None else mask_BT.bool()
         embedded_BTC = self.tokens(ids_BT) + self.positions.weight[: ids_BT.shape[1]]
         x_BTC = self.stack(self.dropout(self.norm(embedded_BTC)), visible_BT)
-        pooled_BC = torch.tanh(self.pooler(x_BTC[:, 0]))
+        pooled_BC = self.pooler_activation(self.pooler(x_BTC[:, 0]))
         return self.classifier(self.dropout(pooled_BC))
+
+
+class CausalTransformer(nn.Module):
+    """A language model whose output layer is its token embedding (Radford et al., 2019)."""
+
+    def __init__(
+        self,
+        *,
+        tokens: nn.Embedding,
+        positions: nn.Embedding,
+        dropout: nn.Dropout,
+        stack: TransformerStack,
+        norm: nn.LayerNorm,
+    ) -> None:
+        super().__init__()
+        self.tokens, self.positions = tokens, positions
+        self.dropout = dropout
+        self.stack = stack
+        self.norm = norm
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """Token ids (B, T) -> logits (B, T, V)."""
+        embedded_BTC = self.tokens(ids_BT) + self.positions.weight[: ids_BT.shape[1]]
+        x_BTC = self.stack(self.dropout(embedded_BTC))
+        return F.linear(self.norm(x_BTC), self.tokens.weight)

@@ -25,11 +25,12 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from nasbench.errors import RequestError
+from nasbench.errors import RequestError, unknown_name
 from nasbench.space import ActiveWhen, Architecture, Choice, ElasticDimension
 from nasbench.supernet.attention import ElasticAttention, FixedHeadSize, FixedTotalWidth, Heads
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import (
+    ACTIVATIONS,
     Counts,
     ElasticDropout,
     ElasticFeedForward,
@@ -67,6 +68,10 @@ class StackSpec:
         norm_first: whether normalization stands before attention and feed-forward (ViT) or after
             the residual around them (BERT).
         dropout: of attention weights, and of hidden states at the largest hidden size.
+        activation: of the feed-forward blocks, a name in `ACTIVATIONS`.
+        is_causal: whether no token sees a later one (GPT-2).
+        exceptions: names of a block's dimensions, each with its own choices, which are some of
+            those of the other blocks and hold the largest; one alone makes it static.
         is_homogeneous: whether all blocks have the same sizes.
         has_bottlenecks: whether each block has a hidden size of its own, between a linear layer
             that enters it and one that leaves it.
@@ -83,8 +88,19 @@ class StackSpec:
     dropout: float = 0.0
     is_homogeneous: bool = False
     has_bottlenecks: bool = False
+    activation: str = "gelu"
+    is_causal: bool = False
+    exceptions: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise unknown_name("activation", self.activation, ACTIVATIONS)
+        for name, choices in self.exceptions:
+            others = self._block_choices().get(name.rpartition(".")[2], ())
+            if not set(choices) <= set(others) or max(others) not in choices:
+                raise RequestError(
+                    f"the choices of {name} are some of {others} with the largest, not {choices}"
+                )
         if bool(self.feed_forward_widths) == bool(self.feed_forward_ratios):
             raise RequestError("a stack has either feed_forward_widths or feed_forward_ratios")
         if self.is_homogeneous and self.has_bottlenecks:
@@ -121,14 +137,32 @@ class StackSpec:
         for layer in range(1, 2 if self.is_homogeneous else max(self.depths) + 1):
             deep_enough = tuple(depth for depth in self.depths if depth >= layer)
             condition = None if deep_enough == self.depths else ActiveWhen("depth", deep_enough)
-            for name, choices in self._block_choices().items():
-                found.append(ElasticDimension(self._prefix(layer) + name, choices, condition))
+            for name in self._block_choices():
+                choices = self._choices_at(layer, name)
+                if len(choices) > 1:
+                    found.append(ElasticDimension(self._prefix(layer) + name, choices, condition))
         return found
+
+    def _choices_at(self, layer: int, name: str) -> tuple[Choice, ...]:
+        """The choices of one block's dimension."""
+        own = dict(self.exceptions).get(self._prefix(layer) + name)
+        return self._block_choices()[name] if own is None else own
+
+    def head_choices(self, layer: int) -> tuple[str, dict[Choice, set[int]]] | None:
+        """The dimension of a block's heads, and their total widths; None where that is no choice.
+
+        Heads that share out a width are no choice of channels.
+        """
+        if self.head_size is None or len(self._choices_at(layer, "num_heads")) == 1:
+            return None
+        numbers = cast(tuple[int, ...], self._choices_at(layer, "num_heads"))
+        return f"{self._prefix(layer)}num_heads", {n: {n * self.head_size} for n in numbers}
 
     def feed_forward_choices(self, layer: int) -> tuple[str, dict[Choice, set[int]]]:
         """The dimension of a block's inner features, and their numbers at each choice."""
         if self.feed_forward_widths:
-            widths: dict[Choice, set[int]] = {width: {width} for width in self.feed_forward_widths}
+            at_layer = cast(tuple[int, ...], self._choices_at(layer, "feed_forward_width"))
+            widths: dict[Choice, set[int]] = {width: {width} for width in at_layer}
             return f"{self._prefix(layer)}feed_forward_width", widths
         sizes = self.hidden_sizes
         ratios: dict[Choice, set[int]] = {
@@ -141,14 +175,14 @@ class StackSpec:
         return "num_partitioned_heads" if self.head_size is None else "num_heads"
 
     def _block_choices(self) -> dict[str, tuple[Choice, ...]]:
-        """The names and choices of one block's dimensions."""
+        """The names and choices of one block's properties, of those that have any."""
         possible = {
             "hidden_size": self.hidden_sizes if self.has_bottlenecks else (),
             self._heads_name: self.num_heads,
             "feed_forward_width": self.feed_forward_widths,
             "feed_forward_ratio": self.feed_forward_ratios,
         }
-        return {name: choices for name, choices in possible.items() if len(choices) > 1}
+        return {name: choices for name, choices in possible.items() if choices}
 
     def _prefix(self, layer: int) -> str:
         return "" if self.is_homogeneous else f"layer{layer}."
@@ -159,22 +193,21 @@ class StackSpec:
         if not self.has_bottlenecks:
             hidden_size = choice_of(architecture, "hidden_size", self.hidden_sizes)
         layers = range(1, choice_of(architecture, "depth", self.depths) + 1)
-        blocks = [
-            self._block_shape(architecture, self._prefix(layer), hidden_size) for layer in layers
-        ]
+        blocks = [self._block_shape(architecture, layer, hidden_size) for layer in layers]
         return StackShape(hidden_size, tuple(blocks))
 
-    def _block_shape(self, architecture: Architecture, prefix: str, hidden_size: int) -> BlockShape:
-        def choice(name: str, choices: tuple[Any, ...]) -> Any:
-            return choice_of(architecture, prefix + name, choices)
+    def _block_shape(self, architecture: Architecture, layer: int, hidden_size: int) -> BlockShape:
+        def choice(name: str) -> Any:
+            own_name = self._prefix(layer) + name
+            return choice_of(architecture, own_name, self._choices_at(layer, name))
 
         if self.has_bottlenecks:
-            hidden_size = choice("hidden_size", self.hidden_sizes)
-        heads = self.heads(hidden_size, choice(self._heads_name, self.num_heads))
+            hidden_size = choice("hidden_size")
+        heads = self.heads(hidden_size, choice(self._heads_name))
         if self.feed_forward_widths:
-            width = choice("feed_forward_width", self.feed_forward_widths)
+            width = choice("feed_forward_width")
         else:
-            width = int(hidden_size * choice("feed_forward_ratio", self.feed_forward_ratios))
+            width = int(hidden_size * choice("feed_forward_ratio"))
         return BlockShape(hidden_size, heads, width)
 
 
@@ -195,10 +228,15 @@ class ElasticTransformerBlock(nn.Module):
             self.enter = ElasticLinear(hidden_size, hidden_size, initialize=nn.init.eye_)
             self.leave = ElasticLinear(hidden_size, hidden_size, initialize=nn.init.eye_)
         self.attention = ElasticAttention(
-            hidden_size, spec.largest_attention_width, dropout=spec.dropout
+            hidden_size,
+            spec.largest_attention_width,
+            is_causal=spec.is_causal,
+            dropout=spec.dropout,
         )
         self.attention_norm = ElasticLayerNorm(hidden_size, eps=spec.norm_eps)
-        self.feed_forward = ElasticFeedForward(hidden_size, spec.largest_feed_forward_width)
+        self.feed_forward = ElasticFeedForward(
+            hidden_size, spec.largest_feed_forward_width, spec.activation
+        )
         self.feed_forward_norm = ElasticLayerNorm(hidden_size, eps=spec.norm_eps)
         self.dropout = ElasticDropout(spec.dropout, hidden_size)
 
@@ -269,11 +307,17 @@ class ElasticTransformerStack(nn.Module):
         return [block.feed_forward.layers for block in blocks]
 
     def channel_groups(self) -> list[ChannelGroup]:
-        """The inner features of each block's feed-forward."""
+        """The heads of a fixed size, and the inner features, of each block."""
         groups = []
-        for layer, block in enumerate(self.children(), 1):
-            choices = self.spec.feed_forward_choices(layer)
-            groups.append(cast(ElasticTransformerBlock, block).feed_forward.channel_group(*choices))
+        for layer, child in enumerate(self.children(), 1):
+            block = cast(ElasticTransformerBlock, child)
+            heads = self.spec.head_choices(layer)
+            if heads is not None:
+                assert self.spec.head_size is not None
+                groups.append(block.attention.channel_group(*heads, self.spec.head_size))
+            inner = self.spec.feed_forward_choices(layer)
+            if len(inner[1]) > 1 or inner[0] not in dict(self.spec.exceptions):
+                groups.append(block.feed_forward.channel_group(*inner))
         return groups
 
     def _running_blocks(

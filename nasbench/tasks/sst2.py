@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from nasbench.tasks.text import Tokenizer
 
 SOURCE = "https://github.com/awake020/pytorch_Bert_sst2 (SST-2)"  # GLUE's has no labels of its test
-PADDING_ID = 0
-"""What the encoder family takes for padding."""
+_PADDING = ("[PAD]", "<pad>")  # BERT's and RoBERTa's
+_ORDER_SEED = 0
 
 _LABELS = {"0": 0, "1": 1}  # negative, positive
 
@@ -44,6 +45,7 @@ def sst2(
     *,
     vocab_size: int = 8000,
     max_length: int = 64,
+    train_size: int | None = None,
     tokenizer: str | None = None,
 ) -> "TextClassification":
     """67,348 phrases and sentences for training, 872 sentences for validation and 1,821 for test.
@@ -59,7 +61,9 @@ def sst2(
         vocab_size: word pieces, trained on the training texts alone.
         max_length: the most tokens of a text, with the one before and the one after it; the end of
             a longer text is cut off.
-        tokenizer: a local `tokenizer.json` to use instead, whose padding is token 0.
+        train_size: how many training texts to use, the first ones of a fixed random order; None is
+            all.
+        tokenizer: a local `tokenizer.json` to use instead, with a token for padding.
 
     Raises:
         RequestError: for missing or damaged files, or a tokenizer that does not fit.
@@ -69,6 +73,10 @@ def sst2(
     test = _read(folder / "test.tsv")
     validation = _without(test, _read(folder / "dev.tsv"))
     train = _without(validation + test, _read(folder / "train.tsv"))
+    if train_size is not None:
+        check_whole_number("train_size", train_size, 1, len(train))
+        order = np.random.default_rng(_ORDER_SEED).permutation(len(train))
+        train = [train[index] for index in order[:train_size]]
     texts_of: dict[SplitName, list[LabeledText]] = {
         "train": train,
         "validation": validation,
@@ -78,14 +86,15 @@ def sst2(
         pieces = train_word_pieces([text for text, _ in train], vocab_size)
     else:
         pieces = load_tokenizer(tokenizer)
-        if pieces.id_to_token(PADDING_ID) not in ("[PAD]", "<pad>"):
-            raise RequestError(
-                f"token {PADDING_ID} of '{tokenizer}' is '{pieces.id_to_token(PADDING_ID)}', but "
-                f"the encoder family takes it for padding: '[PAD]' or '<pad>'"
-            )
+    padding_ids = [pieces.token_to_id(token) for token in _PADDING]
+    padding_id = next((id_ for id_ in padding_ids if id_ is not None), None)
+    if padding_id is None:
+        raise RequestError(
+            f"'{tokenizer}' has no token for padding, which is named {' or '.join(_PADDING)}"
+        )
     pieces.enable_truncation(max_length)
     splits = {name: LabeledTexts.of(texts, pieces) for name, texts in texts_of.items()}
-    return TextClassification("sst2", len(_LABELS), splits, pieces, max_length)
+    return TextClassification("sst2", len(_LABELS), splits, pieces, padding_id, max_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +133,8 @@ class TextClassification(TextTask):
         name: the task's name in `TASKS`.
         num_classes: labels are 0 to this number less 1.
         splits: "train", "validation" and "test".
-        tokenizer: what the texts were tokenized with; `PADDING_ID` is padding.
+        tokenizer: what the texts were tokenized with.
+        padding_id: its token for padding.
         max_length: the most tokens of a text.
 
     Raises:
@@ -139,20 +149,22 @@ class TextClassification(TextTask):
         num_classes: int,
         splits: dict[SplitName, LabeledTexts],
         tokenizer: "Tokenizer",
+        padding_id: int,
         max_length: int,
     ) -> None:
         self.name, self.num_classes, self.labeled = name, num_classes, splits
-        self.tokenizer, self.max_length = tokenizer, max_length
+        self.tokenizer, self.padding_id, self.max_length = tokenizer, padding_id, max_length
         super().__init__(splits)
         self.check_labels({name: split.labels for name, split in splits.items()}, num_classes)
 
     @property
     def network_settings(self) -> dict[str, int]:
-        """The vocabulary, the longest text and the classes."""
+        """The vocabulary with its padding, the longest text and the classes."""
         return {
             "vocab_size": self.tokenizer.get_vocab_size(),
             "max_length": self.max_length,
             "num_classes": self.num_classes,
+            "padding_id": self.padding_id,
         }
 
     def lengths(self, split: SplitName) -> Tensor:
@@ -167,7 +179,7 @@ class TextClassification(TextTask):
     ) -> Batch:
         """Token ids (B, T), filled up with padding, and labels (B,)."""
         samples = self.labeled[split]
-        ids_BT = samples.sequences.padded(indices_B, PADDING_ID)
+        ids_BT = samples.sequences.padded(indices_B, self.padding_id)
         return Batch((ids_BT,), samples.labels[indices_B])
 
     def evaluate(

@@ -409,7 +409,7 @@ class SupernetContract:
         torch.testing.assert_close(largest, outputs[0])
         assert (calibrated_output(supernet, narrower) - outputs[1]).abs().max() > 1e-4
         for group in supernet.channel_groups():
-            importance = group.reader.input_importance()
+            importance = group.importance()
             assert torch.equal(importance, importance.sort(descending=True).values)
 
     def test_residual_branches_start_at_zero(self, supernet: Supernet[Any]) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -11,7 +12,10 @@ import nasbench as nb
 from nasbench.config import parse_config
 from nasbench.errors import RequestError
 from nasbench.experiment.checks import check
+from nasbench.experiment.parts import build_supernet, build_task
 from nasbench.experiment.stages import execute
+from nasbench.tasks.text import train_word_pieces
+from tests.pretrained import write_bert
 
 pytest.importorskip("tokenizers", reason="needs the extra text")
 pytest.importorskip("sacrebleu", reason="needs the extra text")
@@ -69,6 +73,51 @@ def configuration(text, data, **changes):
         content[section] = {**content.get(section, {}), **settings}
     content["task"]["data_dir"] = str(data)
     return parse_config(content)
+
+
+@pytest.fixture(scope="module")
+def pretrained(data, tmp_path_factory):
+    """A folder with a BERT and its tokenizer."""
+    texts = (data / "sst2" / "train.tsv").read_text().splitlines()[1:]
+    tokenizer = train_word_pieces([line.partition("\t")[2] for line in texts], 100)
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return write_bert(folder, vocab_size=tokenizer.get_vocab_size(), max_length=30)
+
+
+@pytest.mark.slow
+def test_a_pretrained_network_runs_from_yaml(data, pretrained, tmp_path, nasbench):
+    config = tmp_path / "tuned.yaml"
+    content = configuration(SST2, data).model_dump(mode="json", exclude_defaults=True)
+    content["supernet"] |= {"pretrained": str(pretrained), "order": "weights"}
+    content["supernet"]["elastic"] = {"depth": [1, 2, 3], "layer*.num_heads": [2, 4]}
+    content["training"] |= {"strategy": "instatune"}
+    content["task"]["options"] = {"max_length": 24}
+    config.write_text(yaml.safe_dump(content))
+    code, out, _ = nasbench("profile", config)
+    assert code == 0
+    assert "depth: 1, 2, 3\nlayer1-3.num_heads: 2, 4\n" in out
+    code, _, err = nasbench("run", config, "--out", tmp_path / "run")
+    assert code == 0, err
+    run = nb.load_run(tmp_path / "run")
+    network = run.extract(run.pareto_front()[0].architecture.id)
+    assert network.tokens.num_embeddings <= 100
+
+
+def test_a_pretrained_network_of_text_brings_its_tokenizer(data, pretrained, tmp_path):
+    shutil.copytree(pretrained, tmp_path / "bert")
+    (tmp_path / "bert" / "tokenizer.json").unlink()
+    supernet = {"family": "encoder", "pretrained": str(tmp_path / "bert")}
+    config = configuration(SST2, data, supernet=supernet)
+    with pytest.raises(RequestError, match=r"there is no tokenizer '.*bert/tokenizer\.json'"):
+        build_task(config)
+
+
+def test_a_pretrained_network_has_to_be_of_the_family_that_is_named(data, pretrained):
+    supernet = {"family": "decoder", "pretrained": str(pretrained)}
+    config = configuration(LANGUAGE_MODEL, data, supernet=supernet)
+    with pytest.raises(RequestError, match="becomes a supernet of the family 'encoder', not 'dec"):
+        build_supernet(config, build_task(config))
 
 
 @pytest.mark.slow

@@ -115,10 +115,28 @@ class TestLocalTokenizer:
         assert task.network_settings["vocab_size"] == task.tokenizer.get_vocab_size() < 50
         assert 1 in task.load("train", torch.arange(40)).inputs[0]  # a character it has never seen
 
-    def test_whose_padding_is_another_token_is_refused(self, root, tmp_path):
+    def test_may_have_another_token_for_padding(self, root, tmp_path, assert_padding_never_counts):
+        tokens = ["<s>", "<pad>", "</s>"]  # RoBERTa's
+        train_byte_pairs(["ba du ke"], 270, tokens).save(str(tmp_path / "tokenizer.json"))
+        task = sst2(root, tokenizer=str(tmp_path / "tokenizer.json"), max_length=40)
+        assert task.network_settings["padding_id"] == 1
+        supernet = SUPERNETS["encoder"].build(preset="tiny", seed=0, **task.network_settings)
+        assert_padding_never_counts(task, supernet)
+
+    def test_without_padding_is_refused(self, root, tmp_path):
         train_byte_pairs(["a"], 256).save(str(tmp_path / "tokenizer.json"))
-        with pytest.raises(RequestError, match=r"token 0 of '.*' is '!', but the encoder family"):
+        with pytest.raises(RequestError, match=r"has no token for padding, which is named \[PAD\]"):
             sst2(root, tokenizer=str(tmp_path / "tokenizer.json"))
+
+
+def test_a_part_of_the_training_texts_is_always_the_same(root, task, texts):
+    part, smaller = (sst2(root, vocab_size=120, train_size=size) for size in (9, 4))
+    assert set(part.labeled["train"].texts) < set(texts["train"])
+    assert part.labeled["train"].texts[:4] == smaller.labeled["train"].texts
+    assert len(part.labeled["train"].labels.unique()) == 2
+    assert part.labeled["test"].texts == task.labeled["test"].texts
+    with pytest.raises(RequestError, match="train_size is a whole number from 1 to 40, not 41"):
+        sst2(root, vocab_size=120, train_size=41)
 
 
 @pytest.mark.parametrize(
@@ -165,5 +183,10 @@ def test_the_public_files_give_the_documented_splits(data_dir):
     texts = [set(split.texts) for split in task.labeled.values()]
     assert [len(of_split) for of_split in texts] == [66977, 872, 1821]
     assert len(set.union(*texts)) == 66977 + 872 + 1821
-    assert task.network_settings == {"vocab_size": 8000, "max_length": 64, "num_classes": 2}
+    assert task.network_settings == {
+        "vocab_size": 8000,
+        "max_length": 64,
+        "num_classes": 2,
+        "padding_id": 0,
+    }
     assert task.digests()["train"] == "2cd00f237037bc41"

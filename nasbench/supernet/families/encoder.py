@@ -28,11 +28,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nasbench.errors import RequestError
+from nasbench.errors import RequestError, unknown_name
 from nasbench.space import Architecture, SearchSpace
 from nasbench.supernet.base import Supernet, SupernetFamily
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import (
+    ACTIVATIONS,
     Counts,
     ElasticDropout,
     ElasticEmbedding,
@@ -51,6 +52,7 @@ class EncoderSpec:
     Args:
         max_length: tokens of the longest text, at which MACs are counted.
         padding_id: the token that fills up shorter texts.
+        pooler_activation: a name in `ACTIVATIONS`.
     """
 
     stack: StackSpec
@@ -58,12 +60,25 @@ class EncoderSpec:
     max_length: int
     num_classes: int
     padding_id: int = 0
+    pooler_activation: str = "tanh"
 
     def __post_init__(self) -> None:
-        for name, least in (("vocab_size", 2), ("max_length", 1), ("num_classes", 1)):
+        for name, least in (
+            ("vocab_size", 2),
+            ("max_length", 1),
+            ("num_classes", 1),
+            ("padding_id", 0),
+        ):
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise RequestError(f"{name} is a whole number from {least} up, not {value!r}")
+        if self.padding_id >= self.vocab_size:
+            raise RequestError(
+                f"padding_id is one of the {self.vocab_size} tokens of the vocabulary, not "
+                f"{self.padding_id}"
+            )
+        if self.pooler_activation not in ACTIVATIONS:
+            raise unknown_name("activation", self.pooler_activation, ACTIVATIONS)
 
 
 class EncoderSupernet(Supernet[StackShape]):
@@ -80,6 +95,7 @@ class EncoderSupernet(Supernet[StackShape]):
         self.dropout = ElasticDropout(spec.stack.dropout, hidden_size)
         self.stack = ElasticTransformerStack(spec.stack)
         self.pooler = ElasticLinear(hidden_size, hidden_size)
+        self.pooler_activation = ACTIVATIONS[spec.pooler_activation]()
         self.classifier = ElasticLinear(hidden_size, spec.num_classes)
         self.activate(self.space.largest)
 
@@ -127,7 +143,7 @@ class EncoderSupernet(Supernet[StackShape]):
 
     def _classify(self, x_BTC: Tensor) -> Tensor:
         """Final states of the tokens -> logits (B, num_classes)."""
-        pooled_BC = torch.tanh(self.pooler(x_BTC[:, 0], x_BTC.shape[-1]))
+        pooled_BC = self.pooler_activation(self.pooler(x_BTC[:, 0], x_BTC.shape[-1]))
         return self.classifier(self.dropout(pooled_BC), self.spec.num_classes)
 
     def example_inputs(self, batch_size: int = 1) -> tuple[Tensor, ...]:
@@ -154,6 +170,7 @@ class EncoderSupernet(Supernet[StackShape]):
             dropout=self.dropout.extract(hidden_size),
             stack=self.stack.extract(shape),
             pooler=self.pooler.extract(hidden_size, hidden_size),
+            pooler_activation=type(self.pooler_activation)(),
             classifier=self.classifier.extract(hidden_size, self.spec.num_classes),
             padding_id=self.spec.padding_id,
         )
@@ -237,6 +254,6 @@ ENCODER = SupernetFamily(
         ),
         "sst2": EncoderSpec(stack=_SST2, vocab_size=8000, max_length=64, num_classes=2),
     },
-    settings=("vocab_size", "max_length", "num_classes"),
+    settings=("vocab_size", "max_length", "num_classes", "padding_id"),
     supernet=EncoderSupernet,
 )

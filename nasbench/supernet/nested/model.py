@@ -141,8 +141,8 @@ class NestedModel(nn.Module):
             if name.startswith("weights/")
         }
         with torch.device("meta"):  # sizes first: a manifest alone takes no memory
-            _check_weights(build_supernet(settings), weights)
-        supernet = build_supernet(settings)
+            _check_weights(build_supernet(settings, with_pretrained=False), weights)
+        supernet = build_supernet(settings, with_pretrained=False)
         supernet.load_state_dict(weights, strict=False, assign=True)
         found = manifest["members"]
         if not isinstance(found, list) or not found:

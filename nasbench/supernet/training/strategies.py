@@ -8,10 +8,11 @@
     hat                    a random one, as HAT trains
     progressive_shrinking  the largest first, then ever smaller ones, on a frozen teacher
     sorted                 random members of a chain of ever larger sub-networks
+    instatune              the largest and random ones, from labels and a teacher: for fine-tuning
 
 A strategy never touches a tensor; the trainer does the updating. The largest sub-network, where a
 step trains it, comes first, so that its predictions are there for those that learn from it. The
-last strategy has a file of its own, `sorted.py`.
+last two strategies have files of their own, `sorted.py` and `instatune.py`.
 
 Random means that every choice of a dimension is as likely as the others, as in the papers, and not
 every architecture: nearly all architectures of a space with elastic depth are deep.
@@ -518,6 +519,7 @@ STRATEGIES: Registry[StrategyBuilder] = Registry(
         "hat": HAT,
         "progressive_shrinking": ProgressiveShrinking,
         "sorted": "nasbench.supernet.training.sorted:SortedChain",
+        "instatune": "nasbench.supernet.training.instatune:InstaTune",
     },
 )
 

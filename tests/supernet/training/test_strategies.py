@@ -71,6 +71,49 @@ def test_bignas_regularizes_the_largest_only_and_starts_at_identities():
     assert {(o.labels, o.largest, o.is_regularized) for o in others} == {(0.0, 1.0, False)}
 
 
+class TestInstaTune:
+    """Equation 1 with alpha 0.3: what is summed for the largest and for each random one."""
+
+    def test_in_place_the_others_learn_from_the_largest(self):
+        first, *others = assignments("instatune", num_random=3)
+        assert first == Assignment(SPACE.largest, labels=0.3)
+        assert len(others) == 3
+        assert {(o.labels, o.largest, o.teacher) for o in others} == {(0.3, 0.7, 0.0)}
+        assert len({o.architecture for o in others}) > 1
+
+    def test_with_a_strong_teacher_all_learn_from_it_once_it_is_fine_tuned(self):
+        alone, elastic = build("instatune", gamma=1.0, alpha=0.25).phases(10)
+        assert (alone.num_epochs, elastic.num_epochs) == (4, 6)
+        rng = np.random.default_rng(0)
+        assert alone.assign(rng) == [Assignment(SPACE.largest, labels=1.0)]
+        assert elastic.preparations == ("freeze_teacher",)
+        first, other = elastic.assign(rng)
+        assert first == Assignment(SPACE.largest, labels=0.25, teacher=0.75)
+        assert (other.labels, other.largest, other.teacher) == (0.25, 0.0, 0.75)
+
+    def test_both_teachers_share_the_rest_of_the_loss(self):
+        first, other = build("instatune", gamma=0.5).phases(2)[1].assign(np.random.default_rng(0))
+        assert (first.largest, first.teacher) == (0.0, 0.35)
+        assert (other.labels, other.largest, other.teacher) == (0.3, 0.35, 0.35)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"alpha": 1.5}, "alpha is a number from 0 to 1"),
+            ({"alpha": 0}, "alpha is above 0"),
+            ({"gamma": "in place"}, "gamma is a number from 0 to 1"),
+            ({"num_random": 0}, "num_random is a whole number from 1 up"),
+        ],
+    )
+    def test_bad_options_are_refused(self, options, said):
+        with pytest.raises(RequestError, match=f"training.options.{said}"):
+            build("instatune", **options)
+
+    def test_a_teacher_needs_an_epoch_of_its_own(self):
+        with pytest.raises(RequestError, match=r"training\.epochs is at least 2, not 1"):
+            build("instatune", gamma=1.0).phases(1)
+
+
 def test_single_path_with_the_largest_adds_just_that():
     (drawn,) = assignments("single_path", seed=3)
     assert drawn.labels == 1.0
