@@ -120,6 +120,11 @@ class LookupPredictor(Predictor):
         errors = (self._held_out - targets) / self._sizes(sums)
         self._error = float(np.sqrt(np.mean(errors**2)))
 
+    @property
+    def line(self) -> tuple[float, float]:
+        """Slope and intercept (ms): what is predicted is slope x sum + intercept."""
+        return self._slope, self._target - self._slope * self._sum
+
     def _sizes(self, sums: Floats) -> Floats:
         """What errors are in proportion to."""
         return np.ones(len(sums)) if self._errs_alike else np.abs(sums)
