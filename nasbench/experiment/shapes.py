@@ -318,7 +318,9 @@ def load_alone(
     """
     checkpoint = load_latest(*_place(run, supernet, task, architecture))
     if checkpoint is None or not checkpoint.is_final:
-        raise WorkError(f"'{run.folder}' has no trained network {architecture.id}; run: nasbench run")
+        raise WorkError(
+            f"'{run.folder}' has no trained network {architecture.id}; run: nasbench run"
+        )
     network = _alone(run, supernet, architecture)
     network.load_weights(checkpoint.trained_weights)
     return network.eval()
@@ -400,5 +402,3 @@ def build_evaluator(run: Run) -> Evaluator | RetrainedEvaluator:
         return build_recipe(run, *load_trained(run)).build()
     task = build_task(run.config)
     return RetrainedEvaluator(run, build_supernet(run.config, task), task)
-
-

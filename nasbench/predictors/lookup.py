@@ -122,8 +122,16 @@ class LookupPredictor(Predictor):
 
     @property
     def line(self) -> tuple[float, float]:
-        """Slope and intercept (ms): what is predicted is slope x sum + intercept."""
-        return self._slope, self._target - self._slope * self._sum
+        """Slope and intercept in the unit of the values: slope x sum + intercept is predicted.
+
+        Raises:
+            RequestError: where nothing was learned yet.
+        """
+        self._learned()
+        if self._scale == 0:
+            return 0.0, self._center
+        slope = self._scale * self._slope
+        return slope, self._center + self._scale * self._target - slope * self._sum
 
     def _sizes(self, sums: Floats) -> Floats:
         """What errors are in proportion to."""

@@ -117,7 +117,9 @@ class StageSpec:
 
     def of_block(self, block: int, setting: str) -> str:
         """The dimension that decides a block's `kernel_size` or `expansion_ratio`."""
-        return f"{self.name}.{setting}" if self.is_uniform else f"{self.name}.block{block}.{setting}"
+        return (
+            f"{self.name}.{setting}" if self.is_uniform else f"{self.name}.block{block}.{setting}"
+        )
 
     def block_shape(self, choices: Choices, block: int, in_channels: int) -> BlockShape:
         """The sizes of one block, of these input channels."""
@@ -266,7 +268,9 @@ class ElasticBlock(nn.Module):
         if self.expand is not None:
             yield ShapedLayer(f"{name}.expand", ratio, partial(size_of, "inner_channels"))
         yield ShapedLayer(f"{name}.depthwise", kernel_size, partial(size_of, "kernel_size"))
-        yield ShapedLayer(f"{name}.project", f"{stage.name}.width", partial(size_of, "out_channels"))
+        yield ShapedLayer(
+            f"{name}.project", f"{stage.name}.width", partial(size_of, "out_channels")
+        )
 
     def named(self, shape: BlockShape, in_side: int) -> Block:
         """The plain block of this shape as something to be timed, for images of this side."""

@@ -663,7 +663,9 @@ class ResNetSupernet(Supernet[NetworkShape]):
                 outputs.append(_Source({f"{stage.name}.depth": (number,)}, own[1], width))
                 side = math.ceil(side / block.stride)
             if not stage.has_one_width:  # the last block that runs decides
-                sources = [output for depth, output in enumerate(outputs, 1) if depth in stage.depths]
+                sources = [
+                    output for depth, output in enumerate(outputs, 1) if depth in stage.depths
+                ]
         for source in sources:
             piece = partial(self._head_piece, source.width, side)
             yield CostTerm(source.conditions, (source.dimension,), piece)

@@ -41,11 +41,12 @@ _BETAS = (0.5, 0.999)  # of the logits' Adam, in the paper's code
 
 @dataclass(frozen=True, slots=True)
 class ShapeRecord:
-    """The likeliest shape after an epoch.
+    """What an epoch came to.
 
     Args:
         epoch: from 1.
-        architecture: the shape.
+        architecture: the last shape in it that was the likeliest and met the target; where none
+            did, the likeliest at its end.
         cost: its share of the unpruned network's.
         expected_cost: that of the distribution.
         loss: of the shape by the mixed weights, in nats per target, on samples that weights never
@@ -70,7 +71,7 @@ class FoundShape:
     Args:
         architecture: the shape.
         cost: its share of the unpruned network's.
-        history: what was likeliest after each epoch.
+        history: what each epoch came to.
     """
 
     architecture: Architecture
@@ -93,9 +94,10 @@ def search_shape(
 ) -> FoundShape:
     """Learn a shape, or carry on from the last checkpoint in `folder`.
 
-    Of the likeliest shapes after each epoch whose cost is at most the target and no more than the
-    tolerance below it, the one of the lowest loss on samples of the second half is found. Where
-    there is none, training was too short to get there, and it is the one that came nearest.
+    Of each epoch the last shape is kept that was the likeliest and whose cost was at most the target
+    and no more than the tolerance below it; the one of the lowest loss on samples of the second
+    half is found. Where there is none, training was too short to get there, and it is the one
+    that came nearest.
 
     Args:
         network: fresh.
@@ -239,7 +241,8 @@ class _Search:
     # -- one epoch -----------------------------------------------------------------------------
 
     def _train_epoch(self, epoch: int) -> None:
-        losses = []
+        losses: list[float] = []
+        shape: Architecture | None = None
         batches = prefetched(self._batches(epoch))
         try:
             for number, (first, second) in enumerate(batches):
@@ -250,18 +253,21 @@ class _Search:
                 temperature = self._temperature(step)
                 losses.append(self._update_weights(first, step, temperature, generator))
                 self._update_logits(second, temperature, generator)
+                likeliest = self.network.distribution.argmax()
+                if self._regime(likeliest) == "none":
+                    shape = likeliest
         finally:
             batches.close()
-        likeliest = self.network.distribution.argmax()
+        shape = shape or likeliest
         with torch.no_grad():
             expected = float(self.cost(self.network.distribution.probabilities()))
         self.history.append(
             ShapeRecord(
                 epoch=epoch + 1,
-                architecture=dict(likeliest),
-                cost=self.cost.of(likeliest) / self.largest_cost,
+                architecture=dict(shape),
+                cost=self._share(shape),
                 expected_cost=expected / self.largest_cost,
-                loss=self._loss_of(likeliest),
+                loss=self._loss_of(shape),
                 weight_loss=float(np.mean(losses)),
                 temperature=temperature,
             )
@@ -304,10 +310,11 @@ class _Search:
         parameters = self.network.weight_parameters
         for parameter in parameters:
             parameter.requires_grad_(False)
+        regime = self._regime(distribution.argmax())
         self.network.select(distribution.draw(temperature, generator))
         loss = self._loss(batch)
         expected = self.cost(distribution.probabilities()) / self.largest_cost
-        loss = loss + self.config.cost_weight * cost_loss(expected, self._regime()).to(loss)
+        loss = loss + self.config.cost_weight * cost_loss(expected, regime).to(loss)
         self._check_finite(float(loss.detach()))
         self.logits.zero_grad(set_to_none=True)
         loss.backward()
@@ -315,9 +322,12 @@ class _Search:
         for parameter in parameters:
             parameter.requires_grad_(True)
 
-    def _regime(self) -> Regime:
-        share = self.cost.of(self.network.distribution.argmax()) / self.largest_cost
-        return cost_regime(share, self.target, self.config.tolerance)
+    def _share(self, shape: Architecture) -> float:
+        """The cost of a shape, as a share of the largest's."""
+        return self.cost.of(shape) / self.largest_cost
+
+    def _regime(self, shape: Architecture) -> Regime:
+        return cost_regime(self._share(shape), self.target, self.config.tolerance)
 
     def _loss(self, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
         """Cross-entropy per target of what is selected."""

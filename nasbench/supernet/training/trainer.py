@@ -296,7 +296,7 @@ class _Training:
         seed: int,
         folder: Path,
         fingerprint: str,
-        teacher: Teacher | None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.supernet, self.task, self.config, self.device = supernet, task, config, device
         self.seed, self.folder, self.fingerprint = seed, folder, fingerprint
