@@ -238,8 +238,8 @@ class ShapeSearchConfig(Section):
     selection_samples: PositiveInt = 2000
     """Samples of the second half that say which epoch's shape is taken."""
     distillation_weight: float = Field(default=0.9, ge=0, le=1)
-    """The share of the unpruned network's predictions in the loss of a shape that is found; 0 trains
-    it on labels alone."""
+    """The share of the unpruned network's predictions in the loss of a shape that is trained; 0 is
+    labels alone."""
     distillation_temperature: PositiveFloat = 4.0
 
     @model_validator(mode="after")

@@ -59,7 +59,7 @@ from nasbench.supernet.training.trainer import (
 )
 from nasbench.tasks import Task
 from nasbench.tasks.base import SplitName
-from nasbench.trials import Trial, TrialState
+from nasbench.trials import TrialState
 
 
 def settings_of(config: RunConfig) -> ShapeSearchConfig:
@@ -81,9 +81,9 @@ def check_shapes(run: Run, supernet: Supernet[Any], task: Task) -> None:
     config, settings = run.config, settings_of(run.config)
     if config.latency.device is not None:
         raise RequestError(
-            f"latency.device={config.latency.device} is a node of a Ray cluster, but a shape search "
-            "measures in the calling process; leave it away, and let latency.predictor name a "
-            "look-up table of the device"
+            f"latency.device={config.latency.device} is a node of a Ray cluster, but a shape "
+            "search measures in the calling process; leave it away, and let latency.predictor name "
+            "a look-up table of the device"
         )
     cost = expected_cost(run, supernet)
     smallest = cost.smallest() / cost.largest()
@@ -178,7 +178,7 @@ def train_unpruned(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def search_shapes(run: Run, progress: Progress) -> dict[str, Any]:
-    """Stage `search`: learn a shape for each target, train it, measure it; finished ones are kept."""
+    """Stage `search`: learn a shape for each target, train and measure it; what is done is kept."""
     task = build_task(run.config)
     supernet = build_supernet(run.config, task)
     shapes = _Shapes(run, supernet, task, progress)

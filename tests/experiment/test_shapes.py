@@ -144,7 +144,7 @@ def test_without_distillation_a_shape_learns_from_labels_alone(finished, tmp_pat
     assert second.measurements != finished.trials[1].measurements
 
 
-# -- latency of a device ----------------------------------------------------------------------------
+# -- latency of a device --------------------------------------------------------------
 
 
 def write_table(run, supernet, *, slope=1.1, intercept_ms=0.02):
@@ -203,8 +203,8 @@ def test_shapes_are_learned_for_a_latency(timed):
     assert all("predicted_latency_ms" in trial.measurements for trial in run.trials)
 
 
-def test_a_latency_needs_a_table_and_no_other_predictor(timed, tmp_path):
-    run, _ = timed
+@pytest.mark.usefixtures("timed")
+def test_a_latency_needs_a_table_and_no_other_predictor(tmp_path):
     path = tmp_path / "predictor.json"
     other = make_run(
         tmp_path / "other",
@@ -216,7 +216,7 @@ def test_a_latency_needs_a_table_and_no_other_predictor(timed, tmp_path):
     assert not other.folder.exists()
 
 
-# -- bad input --------------------------------------------------------------------------------------
+# -- bad input ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

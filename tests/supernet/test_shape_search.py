@@ -1,7 +1,6 @@
 """Shape search by gradient: what is drawn, mixed, expected and found."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from nasbench.supernet.shape_search.mixing import interpolate_channels
 from nasbench.supernet.shape_search.network import learned_dimensions
 from nasbench.supernet.shape_search.searcher import ShapeRecord, chosen_shape
 from nasbench.tasks import TASKS
-from nasbench.testing.supernets import disturb
 
 PRESETS = [
     ("resnet", "tiny"),
@@ -154,28 +152,6 @@ def test_gradients_reach_all_logits(family, preset):
             assert reached[name] >= set(drawn[name].indices)
     every = {name: set(range(len(c))) for name, c in network.distribution.choices.items()}
     assert reached == every
-
-
-@pytest.mark.parametrize(("family", "preset"), TINY)
-def test_a_shape_alone_computes_what_its_sub_network_does(family, preset):
-    plain = build(family, preset)
-    disturb(plain)
-    network = TransformableNetwork(build(family, preset), seed=0)
-    state = plain.state_dict()
-    for name, module in network.supernet.named_modules():  # its weights; a norm for every choice
-        if hasattr(module, "norms"):
-            for norm in module.norms:
-                norm.load_state_dict(plain.get_submodule(f"{name}.norm").state_dict())
-        elif hasattr(module, "linear"):
-            module.linear.load_state_dict(plain.get_submodule(name).state_dict())
-    own = {n for n, _ in network.supernet.named_parameters()} & state.keys()
-    network.supernet.load_state_dict({n: state[n] for n in own}, strict=False)
-    inputs = plain.example_inputs(8)
-    plain.train()
-    for architecture in architectures(plain, 6):
-        plain.activate(architecture)
-        network.select(network.distribution.one_hot(architecture))
-        torch.testing.assert_close(network(*inputs), plain(*inputs), rtol=1e-4, atol=1e-5)
 
 
 def test_a_stage_of_one_certain_depth_ends_there():

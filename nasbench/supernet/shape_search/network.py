@@ -30,8 +30,8 @@ def learned_dimensions(supernet: Supernet[Any]) -> tuple[list[str], list[str]]:
     sharing = supernet.settings["sharing"]
     if sharing != "slice":
         raise RequestError(
-            f"a shape search by gradient needs supernet.sharing slice, not '{sharing}': the weights "
-            "of its layers cannot depend on an architecture that is being learned"
+            f"a shape search by gradient needs supernet.sharing slice, not '{sharing}': the "
+            "weights of its layers cannot depend on an architecture that is being learned"
         )
     searchable = supernet.searchable()
     elastic = {dimension.name for dimension in supernet.space}

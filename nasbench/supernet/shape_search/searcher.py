@@ -1,8 +1,8 @@
 """The search: a step of the weights on one half of the training data, a step of the logits on the
 other, in turn.
 
-First-order, as in DARTS (Liu et al., ICLR 2019) and TAS: the step of the logits takes the weights as
-they are. Everything random in an epoch follows from (seed, epoch) and everything random in a step
+First-order, as in DARTS (Liu et al., ICLR 2019) and TAS: the step of the logits takes the weights
+as they are. Everything random in an epoch follows from (seed, epoch) and everything random in a step
 from (seed, step), so a search that was killed and resumed finds the shape of one that was not.
 """
 
@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -94,8 +93,8 @@ def search_shape(
 ) -> FoundShape:
     """Learn a shape, or carry on from the last checkpoint in `folder`.
 
-    Of each epoch the last shape is kept that was the likeliest and whose cost was at most the target
-    and no more than the tolerance below it; the one of the lowest loss on samples of the second
+    Of each epoch the last shape is kept that was the likeliest and whose cost was at most the
+    target and no more than the tolerance below it; the one of the lowest loss on samples of the second
     half is found. Where there is none, training was too short to get there, and it is the one
     that came nearest.
 
