@@ -292,7 +292,7 @@ class _Shapes:
             raise WorkError(f"the shape {architecture.id} cannot be measured: {finished.error}")
 
 
-# -- networks that were trained ---------------------------------------------------------------------
+# -- networks that were trained -------------------------------------------------------------------
 
 
 def _place(

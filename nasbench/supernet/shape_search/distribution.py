@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nasbench.space import Architecture, SearchSpace
+from nasbench.space import Architecture, Choice, SearchSpace
 
 _NUM_DRAWN = 2
 _INITIAL_STD = 0.01
@@ -115,9 +115,9 @@ class ShapeDistribution(nn.Module):
         chosen = {name: self.choices[name][index] for name, index in likely.items()}
         return self.space.canonical({**self.space.largest, **chosen})
 
-    def one_hot(self, architecture: Mapping[str, object]) -> dict[str, Selection]:
+    def one_hot(self, architecture: Mapping[str, Choice]) -> dict[str, Selection]:
         """A shape alone."""
         return {
-            name: Selection.of(choices.index(architecture[name]))  # type: ignore[arg-type]
+            name: Selection.of(choices.index(architecture[name]))
             for name, choices in self.choices.items()
         }

@@ -2,8 +2,8 @@
 other, in turn.
 
 First-order, as in DARTS (Liu et al., ICLR 2019) and TAS: the step of the logits takes the weights
-as they are. Everything random in an epoch follows from (seed, epoch) and everything random in a step
-from (seed, step), so a search that was killed and resumed finds the shape of one that was not.
+as they are. Everything random in an epoch follows from (seed, epoch) and everything random in a
+step from (seed, step), so a search that was killed and resumed finds the shape of one that was not.
 """
 
 import math
@@ -94,9 +94,9 @@ def search_shape(
     """Learn a shape, or carry on from the last checkpoint in `folder`.
 
     Of each epoch the last shape is kept that was the likeliest and whose cost was at most the
-    target and no more than the tolerance below it; the one of the lowest loss on samples of the second
-    half is found. Where there is none, training was too short to get there, and it is the one
-    that came nearest.
+    target, and no more than the tolerance below it; of those the one of the lowest loss on samples
+    of the second half is found. Where there is none, training was too short to get there, and it
+    is the one that came nearest.
 
     Args:
         network: fresh.
