@@ -1,7 +1,7 @@
 """Does a shape that is learned by gradient beat plain ways to make a network smaller?
 
     NASBENCH_DATA=data OMP_NUM_THREADS=1 python experiments/tas_study.py experiments/tas_study.yaml
-    python experiments/tas_study.py experiments/tas_study.yaml --report docs/results
+    python experiments/tas_results.py experiments/tas_study.yaml docs/results
 
 For each network, seed and target share of its MACs, shapes are proposed in four ways:
 
@@ -13,14 +13,10 @@ For each network, seed and target share of its MACs, shapes are proposed in four
 and each is trained with fresh weights by the same recipe, on labels or with distillation from the
 unpruned network, and measured on test data. Every part has a result file of its own in the study's
 folder, so the same command carries on where it was stopped; the first seeds and the parts that
-answer the question come first. The second command trains nothing: it measures latencies that are
-missing, prints the tables and writes the figure.
+answer the question come first. The second command makes a page of what there is.
 """
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 import yaml
 from study import build, found_once, train_and_test
 
@@ -44,7 +38,6 @@ from nasbench.config import (
     TrainingConfig,
 )
 from nasbench.evaluation import Evaluator
-from nasbench.hardware import ENGINES, LatencyMeasurement, LatencyProtocol, measure_latency
 from nasbench.objectives import Objective
 from nasbench.search import ALGORITHMS, SearchProblem
 from nasbench.search.loop import run_search
@@ -63,13 +56,6 @@ from nasbench.supernet.training.trainer import Teacher, train_supernet
 
 UNPRUNED = "unpruned"
 METHODS = ("tas", "uniform", "random", "auto")
-LABELS = {
-    "tas": "TAS",
-    "uniform": "uniform widths",
-    "random": "random shape",
-    "auto": "supernet, auto",
-}
-PROTOCOL = LatencyProtocol(num_warmup=30, num_repeats=300, has_control=True)
 
 
 class Study(Section):
@@ -311,135 +297,7 @@ def parts(study: Study) -> list[tuple[Case, str, float, bool]]:
     return found
 
 
-# -- latency --------------------------------------------------------------------------------------
-
-
-def latency(study: Study, result: Mapping[str, Any]) -> dict[str, Any]:
-    """How long the network of a result takes, beside a control network that shows drift."""
-    case = Case(study, result["network"], result["seed"])
-    _, supernet = case.build()
-    architecture = supernet.space.canonical(result["architecture"])
-    name = f"{result['network']}-{architecture.id}.json"
-
-    def find() -> dict[str, Any]:
-        engine = ENGINES["onnxruntime"]()
-        artifact = engine.compile(supernet.extract(architecture), supernet.example_inputs(1))
-        return measure_latency(engine, artifact, PROTOCOL).to_json()
-
-    return found_once(study.folder / "latency" / name, find)
-
-
-# -- what came of it ------------------------------------------------------------------------------
-
-
-def table(study: Study) -> pd.DataFrame:
-    """One row per trained network: shares of MACs, accuracy, latency, and what its search took."""
-    rows = []
-    for case, method, target, is_distilled in parts(study):
-        name = UNPRUNED if method == UNPRUNED else f"{method}-{target:.0%}"
-        folder = f"trained-{name}{'-distilled' if is_distilled else ''}"
-        file = case.folder / folder / "result.json"
-        if not file.exists():
-            continue
-        result = json.loads(file.read_text())
-        measured = LatencyMeasurement.from_json(latency(study, result))
-        seconds = 0.0
-        if method != UNPRUNED:
-            seconds = found_shape(case, method, target)["cpu_seconds"]
-        (test,) = result["test"]
-        rows.append(
-            {
-                "network": case.network,
-                "seed": case.seed,
-                "method": method,
-                "distilled": is_distilled,
-                "target": target,
-                "num_macs": test["num_macs"],
-                "num_parameters": test["num_parameters"],
-                "test_accuracy": test["top1_accuracy"],
-                "latency_to_control": measured.relative_to_control,
-                "latency_ms": measured.median_ms,
-                "search_cpu_minutes": seconds / 60,
-                "training_cpu_minutes": (result["cpu_seconds"] or np.nan) / 60,
-            }
-        )
-    frame = pd.DataFrame(rows)
-    largest = frame[frame.method == UNPRUNED].set_index(["network", "seed"]).num_macs
-    keys = pd.MultiIndex.from_frame(frame[["network", "seed"]])
-    frame["macs_share"] = frame.num_macs.to_numpy() / largest.reindex(keys).to_numpy()
-    return frame
-
-
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds, and the difference to uniform widths trained the same way, in points."""
-    by = ["network", "distilled", "target", "method"]
-    mean = frame.groupby(by, sort=False).agg(
-        seeds=("seed", "size"),
-        macs=("macs_share", "mean"),
-        accuracy=("test_accuracy", "mean"),
-        spread=("test_accuracy", "std"),
-        latency=("latency_to_control", "mean"),
-        search_minutes=("search_cpu_minutes", "mean"),
-    )
-    mean[["macs", "accuracy", "spread"]] *= 100
-    wide = frame.set_index([*by, "seed"]).test_accuracy
-    uniform = wide.xs("uniform", level="method") if "uniform" in frame.method.to_numpy() else wide
-    gains = {}
-    for (*key, method, seed), accuracy in wide.items():
-        against = uniform.get((*key, seed))
-        if against is not None and method != "uniform":
-            gains.setdefault((*key, method), []).append(100 * (accuracy - against))
-    mean["over uniform"] = pd.Series({key: np.mean(found) for key, found in gains.items()})
-    return mean.round(2)
-
-
-def figure(frame: pd.DataFrame, path: Path) -> None:
-    """Test accuracy against the share of MACs, one panel per network."""
-    import matplotlib.pyplot as plt
-
-    networks = list(dict.fromkeys(frame.network))
-    drawn, axes = plt.subplots(
-        1, len(networks), figsize=(4.6 * len(networks), 3.6), dpi=160, layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
-    colors = dict(zip(METHODS, ("#0072B2", "#D55E00", "#999999", "#009E73"), strict=True))
-    markers = dict(zip(METHODS, "os^D", strict=True))
-    for ax, network in zip(axes[0], networks, strict=True):
-        of = frame[frame.network == network]
-        unpruned = 100 * of[of.method == UNPRUNED].test_accuracy.mean()
-        ax.axhline(unpruned, color="k", lw=0.8, ls=":")
-        ax.annotate("unpruned", (0.01, unpruned), xycoords=("axes fraction", "data"),
-                    fontsize=7, va="bottom")  # fmt: skip
-        for (method, is_distilled), points in of[of.method != UNPRUNED].groupby(
-            ["method", "distilled"], sort=False
-        ):
-            mean = points.groupby("target")[["macs_share", "test_accuracy"]].mean() * 100
-            label = LABELS[method] + (", distilled" if is_distilled else "")
-            style = {"color": colors[method], "marker": markers[method], "ms": 4}
-            line = "--" if is_distilled else "-"
-            ax.plot(mean.macs_share, mean.test_accuracy, lw=1.2, ls=line, label=label, **style)
-        ax.set_title(network, fontsize=9)
-        ax.set_xlabel("multiply-accumulates [% of unpruned]")
-        ax.set_ylabel("top-1 accuracy on test [%]")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.25, linewidth=0.6)
-    axes[0][0].legend(frameon=False, fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(path)
-    plt.close(drawn)
-
-
-def report(study: Study, folder: Path) -> None:
-    """Print the table; write the numbers and the figure."""
-    frame = table(study)
-    print(summary(frame).to_string())
-    unpruned = frame[frame.method == UNPRUNED]
-    print("\n", unpruned[["network", "seed", "test_accuracy", "latency_to_control", "latency_ms",
-                          "num_macs", "training_cpu_minutes"]].to_string())  # fmt: skip
-    print(f"\n{platform.platform()}, torch {torch.__version__}, {os.cpu_count()} cores")
-    folder.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(folder / "tas.csv", index=False, float_format="%.6g")
-    figure(frame, folder / "tas.png")
+# -- the whole -------------------------------------------------------------------------------------
 
 
 def run(study: Study) -> None:
@@ -458,19 +316,18 @@ def run(study: Study) -> None:
         )
 
 
+def read_study(path: Path) -> Study:
+    """The study of a YAML file."""
+    return Study.model_validate(yaml.safe_load(path.read_text()))
+
+
 def main() -> None:
-    """Train what is missing; or report what there is."""
+    """Train what is missing."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", type=Path, help="a YAML file")
-    parser.add_argument("--report", type=Path, help="train nothing; report to this folder")
-    asked = parser.parse_args()
-    study = Study.model_validate(yaml.safe_load(asked.study.read_text()))
-    if asked.report is None:
-        run(study)
-    else:
-        report(study, asked.report)
+    run(read_study(parser.parse_args().study))
 
 
 if __name__ == "__main__":
