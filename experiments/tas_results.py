@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def rows_of(found: pd.DataFrame) -> Iterator[str]:
         if row.method == UNPRUNED:
             target, label = "", UNPRUNED
         else:
-            target, label = f"{row.target:.0%}", LABELS[row.method]
+            target, label = f"{100 * row.target:.0f} %", LABELS[row.method]
         yield (
             f"| {row.network} | {target} | {label} | "
             f"{'labels and the unpruned network' if row.distilled else 'labels'} | {row.seeds} | "
@@ -236,7 +237,12 @@ def page(study: Study, frame: pd.DataFrame, yaml_name: str) -> str:
         "",
         f"{platform.platform()}, torch {torch.__version__}, {os.cpu_count()} cores.",
     ]
-    return "\n".join(lines) + "\n"
+    is_text = [len(line) > 110 and not line.startswith("|") for line in lines]
+    wrapped = [
+        textwrap.fill(line, 110) if wraps else line
+        for line, wraps in zip(lines, is_text, strict=True)
+    ]
+    return "\n".join(wrapped) + "\n"
 
 
 def main() -> None:
