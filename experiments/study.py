@@ -15,7 +15,7 @@ from nasbench.config import EvaluationConfig, SupernetConfig, TaskConfig, Traini
 from nasbench.evaluation import Evaluator
 from nasbench.space import Architecture
 from nasbench.supernet import SUPERNETS, Supernet
-from nasbench.supernet.training.trainer import train_supernet
+from nasbench.supernet.training.trainer import Teacher, train_supernet
 from nasbench.tasks import TASKS, Task
 
 
@@ -50,8 +50,12 @@ def train_and_test(
     *,
     seed: int,
     folder: Path,
+    teacher: Teacher | None = None,
 ) -> dict[str, Any]:
     """Train, from the last checkpoint in the folder, and measure on test data.
+
+    Args:
+        teacher: what the network learns from beside the labels.
 
     Returns:
         "cpu_seconds" of training, None where it was resumed; "losses" of each epoch; and "test",
@@ -61,7 +65,7 @@ def train_and_test(
     is_resumed = folder.exists()
     start = time.process_time()
     history = train_supernet(
-        network, task, config, seed=seed, folder=folder, fingerprint=folder.name
+        network, task, config, seed=seed, folder=folder, fingerprint=folder.name, teacher=teacher
     )
     cpu_seconds = None if is_resumed else time.process_time() - start
     evaluator = Evaluator(network, task, evaluation)

@@ -234,6 +234,51 @@ class SearchConfig(Section):
         return self
 
 
+class ShapeSearchConfig(Section):
+    """Widths and depths that are learned by gradient, once for each target, in place of a search of
+    sub-networks with shared weights; see `nasbench.supernet.shape_search`.
+
+    The section `training` says how weights are trained: those of the unpruned network, those of
+    each shape that is found, and for `epochs` those that are mixed while a shape is learned.
+    """
+
+    cost: str = "num_macs"
+    """num_macs, num_parameters, or predicted_latency_ms by the look-up table in
+    `latency.predictor`."""
+    targets: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.3, 0.5, 0.7)
+    """Shares of the unpruned network's cost, one search each."""
+    tolerance: float = Field(default=0.05, gt=0, lt=1)
+    """How far below its target a cost may be, as a share of the unpruned network's."""
+    cost_weight: PositiveFloat = 2.0
+    """Of the cost's loss, beside the cross-entropy."""
+    epochs: PositiveInt = 40
+    """Of a search: each half of the training data once."""
+    logits_learning_rate: PositiveFloat = 0.01
+    logits_weight_decay: NonNegativeFloat = 1e-3
+    max_temperature: PositiveFloat = 5.0
+    """Of the Gumbel-softmax, at the first step; it falls linearly."""
+    min_temperature: PositiveFloat = 0.1
+    selection_samples: PositiveInt = 2000
+    """Samples of the second half that say which epoch's shape is taken."""
+    distillation_weight: float = Field(default=0.9, ge=0, le=1)
+    """The share of the unpruned network's predictions in the loss of a shape that is trained; 0 is
+    labels alone."""
+    distillation_temperature: PositiveFloat = 4.0
+
+    @model_validator(mode="after")
+    def _targets_and_temperatures_fit(self) -> Self:
+        if not self.targets:
+            raise ValueError("targets is empty; give at least one share, such as 0.5")
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError("targets repeats a share")
+        if self.min_temperature > self.max_temperature:
+            raise ValueError(
+                f"min_temperature={self.min_temperature:g} exceeds max_temperature="
+                f"{self.max_temperature:g}"
+            )
+        return self
+
+
 class ResourcesConfig(Section):
     """What the work runs on; changes how long a run takes, and results to rounding at most."""
 
@@ -277,6 +322,7 @@ _ABOUT_NETWORKS = (
     "task",
     "supernet",
     "training",
+    "shape_search",
     "evaluation",
     "latency",
     "resources",
@@ -294,6 +340,7 @@ class RunConfig(Section):
     task: TaskConfig | None = None
     supernet: SupernetConfig | None = None
     training: TrainingConfig = TrainingConfig()
+    shape_search: ShapeSearchConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     latency: LatencyConfig = LatencyConfig()
     search: SearchConfig = SearchConfig()
@@ -313,6 +360,24 @@ class RunConfig(Section):
                     raise ValueError(f"a search of a table has no section '{section}'")
         return self
 
+    @model_validator(mode="after")
+    def _a_shape_search_is_all_that_searches(self) -> Self:
+        if self.shape_search is None:
+            return self
+        decided = {
+            "training": ("strategy", "options", "distillation", "num_workers"),
+            "search": ("algorithm", "constraints", "num_trials", "batch_size", "options"),
+        }
+        for section, settings in decided.items():
+            given = getattr(self, section)
+            for setting in settings:
+                if getattr(given, setting) != type(given).model_fields[setting].default:
+                    raise ValueError(
+                        f"{section}.{setting} has no meaning beside 'shape_search', which trains "
+                        "networks by themselves and proposes a shape for each of its targets"
+                    )
+        return self
+
     def network_sections(self) -> tuple[TaskConfig, SupernetConfig]:
         """The sections that describe networks; RequestError where a table is searched instead."""
         if self.task is None or self.supernet is None:
@@ -326,6 +391,8 @@ class RunConfig(Section):
     def _dump(self) -> dict[str, Any]:
         """The sections that this kind of run has, as plain values."""
         others = {"table"} if self.table is None else set(_ABOUT_NETWORKS)
+        if self.shape_search is None:
+            others.add("shape_search")
         return self.model_dump(mode="json", exclude=others)
 
     def identity(self) -> dict[str, Any]:

@@ -80,6 +80,10 @@ class Evaluator:
         self.supernet.eval()
         return self.supernet.extract(architecture)
 
+    def compute(self, *inputs: Tensor) -> Any:
+        """What the sub-network that was extracted or evaluated last computes."""
+        return self.supernet(*inputs)
+
     def evaluate(self, architecture: Architecture, split: SplitName = "validation") -> Evaluated:
         """Count it, measure its accuracy, and compile it."""
         module = self.extract(architecture)

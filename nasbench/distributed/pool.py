@@ -13,14 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import ray
 
 from nasbench.config import ResourcesConfig
 from nasbench.distributed.clock import Failure, LatencyWorker, check_device, latency_actor
 from nasbench.errors import RequestError, WorkError
-from nasbench.evaluation import Evaluator, EvaluatorRecipe
+from nasbench.evaluation import Evaluated, EvaluatorRecipe
 from nasbench.hardware import LatencyMeasurement, LatencyProtocol
 from nasbench.space import Architecture
 from nasbench.supernet.threads import torch_threads
@@ -29,11 +29,33 @@ from nasbench.trials import Trial
 _START_TIMEOUT_S = 120.0
 
 
+class Evaluates(Protocol):
+    """What answers architectures, as `Evaluator` does."""
+
+    def evaluate(self, architecture: Architecture) -> Evaluated:
+        """Measurements on the validation data, and the compiled network."""
+
+
+class Recipe(Protocol):
+    """What an evaluator is built from, as `EvaluatorRecipe` is."""
+
+    @property
+    def engine(self) -> str | None:
+        """The inference engine to compile for; None where no latency is asked for."""
+
+    @property
+    def num_threads(self) -> int:
+        """Torch threads of an evaluation."""
+
+    def build(self) -> Evaluates:
+        """The evaluator."""
+
+
 class EvaluationWorker:
     """Answers architectures; lives in an actor or in the calling process."""
 
-    def __init__(self, recipe: EvaluatorRecipe) -> None:
-        self._evaluator: Evaluator = recipe.build()
+    def __init__(self, recipe: Recipe) -> None:
+        self._evaluator = recipe.build()
 
     def node(self) -> str:
         """The Ray node that this worker runs on."""
@@ -62,7 +84,7 @@ def _finished(
 class LocalPool:
     """Evaluates in the calling process, one trial after the other (`workers: 0`)."""
 
-    def __init__(self, recipe: EvaluatorRecipe, protocol: LatencyProtocol | None) -> None:
+    def __init__(self, recipe: Recipe, protocol: LatencyProtocol | None) -> None:
         self._num_threads = recipe.num_threads
         with torch_threads(recipe.num_threads):
             self._evaluator = EvaluationWorker(recipe)

@@ -20,6 +20,7 @@ from nasbench.experiment.parts import (
     training_fingerprint,
 )
 from nasbench.experiment.run import Run
+from nasbench.experiment.shapes import check_shapes
 from nasbench.export import EXPORTERS
 from nasbench.hardware import ENGINES
 from nasbench.hardware.files import with_sequence_length
@@ -79,6 +80,9 @@ def check(run: Run) -> None:
             "takes; set export.targets=[] to end with the report"
         )
     supernet = build_supernet(config, task)
+    if config.shape_search is not None:
+        check_shapes(run, supernet, task)
+        return
     check_training(supernet, task, config.training, training_device(config.training))
     smallest = counts_of(supernet, supernet.smallest)
     largest = counts_of(supernet, supernet.largest)

@@ -95,12 +95,19 @@ class LookupFile(DeviceFile):
 
     def corrected(self, supernet: Supernet[Any]) -> Self:
         """The same with `correction` filled in."""
-        predictor = self.fitted(supernet)
-        genomes, _ = _samples(supernet, self.fitted_to)
-        sums, predicted = predictor.encode(genomes)[:, 0], predictor.predict(genomes).mean
-        slope, intercept = np.polyfit(sums, predicted, 1)
-        line = {"slope": float(slope), "intercept_ms": float(intercept)}
+        slope, intercept_ms = self.line(supernet)
+        line = {"slope": slope, "intercept_ms": intercept_ms}
         return self.model_copy(update={"correction": line})
+
+    def line(self, supernet: Supernet[Any]) -> tuple[float, float]:
+        """Slope and intercept (ms) of what is predicted of a sum of blocks.
+
+        Raises:
+            RequestError: if the file is about another supernet.
+        """
+        predictor = self.fitted(supernet)
+        assert isinstance(predictor, LookupPredictor)
+        return predictor.line
 
     def predictor(self, supernet: Supernet[Any]) -> Predictor:
         """The sum of the blocks and a line."""

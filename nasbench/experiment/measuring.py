@@ -79,8 +79,8 @@ def measure_members(
         RequestError: if there is no such sub-network.
         WorkError: if the run is not trained, or a network does not run.
     """
-    from nasbench.experiment.parts import build_recipe, load_trained
     from nasbench.experiment.run import load_run
+    from nasbench.experiment.shapes import build_evaluator
 
     run = load_run(folder)
     if not ids:
@@ -89,7 +89,7 @@ def measure_members(
         )
     architectures = [run.select(pick=each).architecture for each in ids]
     found = _ready(engine or run.config.latency.engine)
-    evaluator = build_recipe(run, *load_trained(run)).build()
+    evaluator = build_evaluator(run)
     inputs = with_sequence_length(
         evaluator.task.example_inputs(protocol.batch_size), protocol.sequence_length
     )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from nasbench.experiment.run import Run
 from nasbench.hardware import LatencyProtocol
 from nasbench.objectives import METRICS, Constraint
 from nasbench.search import ALGORITHMS, SearchAlgorithm, SearchProblem
+from nasbench.search.loop import Evaluate
 from nasbench.space import Architecture
 from nasbench.supernet import SUPERNETS
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.convert import convert
 from nasbench.supernet.training.checkpoint import load_latest
 from nasbench.tasks import TASKS, Task
+from nasbench.trials import Trial, TrialState
 
 LATENCY_METRICS = ("latency_ms", "latency_p10_ms", "latency_p90_ms")
 
@@ -132,11 +134,13 @@ def search_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -
     latency = config.latency.model_dump(mode="json")
     if config.latency.predictor is not None:  # what it says, wherever it lies
         latency["predictor"] = read_device_file(config.latency.predictor).model_dump(mode="json")
+    shapes = config.shape_search
     return digest(
         [
             training_fingerprint(config, supernet, task),
             config.evaluation.model_dump(mode="json"),
             latency,
+            *([] if shapes is None else [shapes.model_dump(mode="json")]),
         ]
     )
 
@@ -151,8 +155,14 @@ def load_trained(run: Run) -> tuple[Supernet[Any], Task]:
 
     Raises:
         WorkError: if training is not finished.
-        RequestError: if the checkpoint is damaged.
+        RequestError: if the checkpoint is damaged, or each of the run's networks has weights of
+            its own.
     """
+    if run.config.shape_search is not None:
+        raise RequestError(
+            f"'{run.folder}' learned shapes by gradient, each of which has weights of its own, so "
+            "there is no supernet that holds them all"
+        )
     task = build_task(run.config)
     supernet = build_supernet(run.config, task)
     fingerprint = training_fingerprint(run.config, supernet, task)
@@ -205,6 +215,23 @@ def latency_predictor(run: Run, supernet: Supernet[Any]) -> Callable[[Architectu
         return float(predictor.predict(genome[None]).mean[0])
 
     return predicted_ms
+
+
+def with_prediction(
+    measure: Evaluate, predicted_ms: Callable[[Architecture], float] | None
+) -> Evaluate:
+    """The same, and what a file predicts, if there is one, stands beside what was measured."""
+    if predicted_ms is None:
+        return measure
+
+    def evaluate(trials: Sequence[Trial]) -> Iterator[Trial]:
+        for trial in measure(trials):
+            if trial.state is TrialState.COMPLETE:
+                found = {PREDICTED_METRIC: predicted_ms(trial.architecture)}
+                trial = trial.completed({**trial.measurements, **found}, trial.provenance)
+            yield trial
+
+    return evaluate
 
 
 def needs_latency(run: Run) -> bool:

@@ -4,6 +4,7 @@
       config.yaml   what was asked, complete
       run.json      versions, machine, fingerprint, conditions, and the stages that are done
       supernet/     checkpoints
+      shapes/       of a run that learns shapes: its searches, and what each found
       study.db      the trials
       earlier.json  those of another search, where it begins from one
       pareto.csv  pareto.png  report.html
@@ -377,10 +378,10 @@ class Run:
 
     def extract(self, architecture_id: str) -> "nn.Module":
         """The sub-network of a completed trial, as a plain calibrated module in eval mode."""
-        from nasbench.experiment.parts import build_recipe, load_trained
+        from nasbench.experiment.shapes import build_evaluator
 
         trial = self.select(pick=architecture_id)
-        return build_recipe(self, *load_trained(self)).build().extract(trial.architecture)
+        return build_evaluator(self).extract(trial.architecture)
 
     def __repr__(self) -> str:
         return f"Run('{self.folder}')"

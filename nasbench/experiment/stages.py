@@ -18,7 +18,6 @@ from nasbench.experiment.html_report import write_html_report
 from nasbench.experiment.measured import build_measured
 from nasbench.experiment.nesting import draw_ladder
 from nasbench.experiment.parts import (
-    PREDICTED_METRIC,
     build_algorithm,
     build_problem,
     build_recipe,
@@ -31,10 +30,12 @@ from nasbench.experiment.parts import (
     needs_latency,
     search_fingerprint,
     training_fingerprint,
+    with_prediction,
 )
 from nasbench.experiment.progress import SILENT, Progress
 from nasbench.experiment.report import write_pareto_csv
 from nasbench.experiment.run import STAGES, Run
+from nasbench.experiment.shapes import build_evaluator, search_shapes, train_unpruned
 from nasbench.export.manifest import export_subnetwork
 from nasbench.objectives import Constraint
 from nasbench.search import SearchProblem
@@ -51,6 +52,8 @@ _NUM_VERIFIED = 512  # test samples on which an exported file is compared with t
 def train(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     """Train the supernet, from its last checkpoint where there is one."""
     config = run.config
+    if config.shape_search is not None:
+        return train_unpruned(run, progress)
     task = build_task(config)
     supernet = build_supernet(config, task)
     num_steps = config.training.epochs * task.num_batches(config.training.batch_size)
@@ -102,11 +105,12 @@ def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
             progress,
             max_consecutive_failures=run.config.search.num_trials,
         )
+    if run.config.shape_search is not None:
+        return search_shapes(run, progress)
     supernet, task = load_trained(run)
     recipe = build_recipe(run, supernet, task, with_latency=needs_latency(run))
-    predicted_ms = latency_predictor(run, supernet)
     with _pool(run, recipe) as measure:
-        evaluate = measure if predicted_ms is None else _with_prediction(measure, predicted_ms)
+        evaluate = with_prediction(measure, latency_predictor(run, supernet))
         constraints = _resolved_constraints(run, supernet, evaluate)
         run.begin_search(
             supernet.space, search_fingerprint(run.config, supernet, task), constraints
@@ -160,19 +164,6 @@ def _described(run: Run, trial: Trial) -> str:
     return ", ".join(f"{o.metric} {trial.measurements[o.metric]:.4g}" for o in run.objectives)
 
 
-def _with_prediction(measure: Evaluate, predicted_ms: Callable[[Architecture], float]) -> Evaluate:
-    """The same, and what a file predicts stands beside what was measured."""
-
-    def evaluate(trials: Sequence[Trial]) -> Iterator[Trial]:
-        for trial in measure(trials):
-            if trial.state is TrialState.COMPLETE:
-                found = {PREDICTED_METRIC: predicted_ms(trial.architecture)}
-                trial = trial.completed({**trial.measurements, **found}, trial.provenance)
-            yield trial
-
-    return evaluate
-
-
 @contextmanager
 def _pool(run: Run, recipe: EvaluatorRecipe) -> Iterator[Evaluate]:
     """Workers for the duration of the block."""
@@ -211,7 +202,7 @@ def report(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
         found_on_test = {trial.number: measured.test(trial.architecture) for trial in front}
         _write_report(run, found_on_test, list(measured.test_columns))
         return {"num_front": len(front)}
-    evaluator = build_recipe(run, *load_trained(run)).build()
+    evaluator = build_evaluator(run)
     tested = {}
     for trial in front:
         found = evaluator.evaluate(trial.architecture, "test").measurements
@@ -241,12 +232,12 @@ def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[st
     if not config.targets:
         return {"architecture_id": trial.architecture.id}
     progress.start("export", 1, 0)
-    evaluator = build_recipe(run, *load_trained(run)).build()
+    evaluator = build_evaluator(run)
     module = evaluator.extract(trial.architecture)
     num_verified = min(_NUM_VERIFIED, len(evaluator.task.splits["test"]))
     (inputs,) = evaluator.task.load("test", torch.arange(num_verified)).inputs
     with torch.inference_mode():
-        expected = evaluator.supernet(inputs)
+        expected = evaluator.compute(inputs)
     tested = evaluator.task.evaluate(module, "test", run.config.evaluation.batch_size)
     folder = run.folder / "export" / trial.architecture.id
     export_subnetwork(

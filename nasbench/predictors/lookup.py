@@ -120,6 +120,19 @@ class LookupPredictor(Predictor):
         errors = (self._held_out - targets) / self._sizes(sums)
         self._error = float(np.sqrt(np.mean(errors**2)))
 
+    @property
+    def line(self) -> tuple[float, float]:
+        """Slope and intercept in the unit of the values: slope x sum + intercept is predicted.
+
+        Raises:
+            RequestError: where nothing was learned yet.
+        """
+        self._learned()
+        if self._scale == 0:
+            return 0.0, self._center
+        slope = self._scale * self._slope
+        return slope, self._center + self._scale * self._target - slope * self._sum
+
     def _sizes(self, sums: Floats) -> Floats:
         """What errors are in proportion to."""
         return np.ones(len(sums)) if self._errs_alike else np.abs(sums)

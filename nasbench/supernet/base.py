@@ -21,6 +21,7 @@ from nasbench.space import Architecture, Choice, SearchSpace
 from nasbench.supernet.blocks import Block
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts, ElasticLinear
+from nasbench.supernet.searchable import Searchable
 from nasbench.supernet.sharing import (
     SHARINGS,
     ElasticLayer,
@@ -115,6 +116,16 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
             RequestError: if the family names none.
         """
         raise self._names_no("blocks, which a look-up table of latency adds up")
+
+    # -- what a family may say, for a search of shapes by gradient ------------------------------
+
+    def searchable(self) -> Searchable:
+        """Which dimension decides which layer or stage, and what each piece costs.
+
+        Raises:
+            RequestError: if the family does not say it.
+        """
+        raise self._names_no("layers by dimension, which a search of shapes by gradient mixes")
 
     # -- what every supernet does -------------------------------------------------------------
 

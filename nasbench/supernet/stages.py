@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nasbench.errors import RequestError
-from nasbench.space import ActiveWhen, Architecture, Choice, ElasticDimension
+from nasbench.space import ActiveWhen, Choice, ElasticDimension
 
 
 def elastic(name: str, choices: tuple[Choice, ...]) -> list[ElasticDimension]:
@@ -42,7 +42,7 @@ def stage_dimensions(
     return dimensions
 
 
-def choice_of(architecture: Architecture, name: str, choices: tuple[Any, ...]) -> Any:
+def choice_of(architecture: Mapping[str, Choice], name: str, choices: tuple[Any, ...]) -> Any:
     """The architecture's choice, or the only one where there is no such dimension."""
     return architecture.get(name, choices[0])
 

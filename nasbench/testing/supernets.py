@@ -28,6 +28,8 @@ from nasbench.errors import RequestError
 from nasbench.space import Architecture, Choice, SearchSpace
 from nasbench.supernet import SUPERNETS, build_supernet
 from nasbench.supernet.base import Supernet
+from nasbench.supernet.shape_search import COSTS, ExpectedCost, TransformableNetwork
+from nasbench.supernet.shape_search.mixing import MixedConvNorm, MixedLinear
 from nasbench.supernet.sharing import SharedWeight
 from nasbench.supernet.training.calibration import calibrate
 
@@ -99,6 +101,33 @@ def assert_same_weights(first: Mapping[str, Tensor], second: Mapping[str, Tensor
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
+
+
+def copy_weights(plain: nn.Module, mixed: nn.Module) -> None:
+    """Give a supernet of mixed layers another's weights, and all choices one normalization."""
+    for name, module in mixed.named_children():
+        found = getattr(plain, name)
+        if isinstance(module, MixedConvNorm):
+            module.conv.load_state_dict(found.conv.state_dict())
+            for norm in module.norms:
+                norm.load_state_dict(found.norm.state_dict())
+        elif isinstance(module, MixedLinear):
+            module.linear.load_state_dict(found.state_dict())
+        elif any(True for _ in module.children()):
+            copy_weights(found, module)
+        else:
+            module.load_state_dict(found.state_dict())
+
+
+def learnable(
+    mixed: TransformableNetwork, architectures: Sequence[Architecture]
+) -> list[Architecture]:
+    """The extremes and these, with what no search by gradient learns at its largest."""
+    space = mixed.distribution.space
+    learned = mixed.distribution.choices.keys()
+    fixed = {name: choice for name, choice in space.largest.items() if name not in learned}
+    every = (space.smallest, space.largest, *architectures)
+    return [space.canonical({**architecture, **fixed}) for architecture in every]
 
 
 class SupernetContract:
@@ -238,6 +267,35 @@ class SupernetContract:
             assert met[key].input_shape == distinct[key].input_shape
             sizes = [sum(p.numel() for p in b[key].module().parameters()) for b in (met, distinct)]
             assert sizes[0] == sizes[1]
+
+    # -- shapes by gradient, where the family says which layers to mix --------------------------
+
+    @pytest.fixture
+    def mixed(self, build: Build) -> TransformableNetwork:
+        try:
+            return TransformableNetwork(build(), seed=0)
+        except RequestError as error:
+            assert "names no layers" in str(error) or "needs supernet.sharing slice" in str(error)
+            pytest.skip(str(error))
+
+    def test_pieces_of_a_shape_cost_what_is_counted_of_it(
+        self, mixed: TransformableNetwork, build: Build
+    ) -> None:
+        supernet = build()
+        costs = {metric: ExpectedCost(supernet, of_piece) for metric, of_piece in COSTS.items()}
+        for architecture in learnable(mixed, random_architectures(supernet.space, 6)):
+            counts = supernet.count(architecture)
+            assert {m: round(cost.of(architecture)) for m, cost in costs.items()} == counts
+
+    def test_a_shape_alone_computes_what_its_subnetwork_does(
+        self, mixed: TransformableNetwork, supernet: Supernet[Any]
+    ) -> None:
+        copy_weights(supernet, mixed.supernet)
+        inputs = supernet.train().example_inputs(8)
+        for architecture in learnable(mixed, random_architectures(supernet.space, 3)):
+            supernet.activate(architecture)
+            mixed.select(mixed.distribution.one_hot(architecture))
+            torch.testing.assert_close(mixed(*inputs), supernet(*inputs), rtol=1e-4, atol=1e-5)
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -41,6 +41,13 @@ def test_a_line_through_a_few_networks_predicts_all(lookup):
     np.testing.assert_allclose(prediction.std, 0, atol=1e-9)
 
 
+@pytest.mark.parametrize("values", [VALUES, np.full(len(VALUES), 3.0)])
+def test_the_line_says_what_is_predicted(lookup, values):
+    slope, intercept = lookup.fit(GENOMES, values).line
+    sums = np.array([TABLE.sum_ms(blocks_of(a)) for a in TINY_SPACE.enumerate()])
+    np.testing.assert_allclose(slope * sums + intercept, lookup.predict(GENOMES).mean)
+
+
 def test_held_out_predictions_are_those_of_a_fit_without_the_sample(lookup):
     values = VALUES + np.random.default_rng(0).normal(size=len(VALUES))
     held_out = lookup.fit(GENOMES, values).held_out_means()

@@ -49,6 +49,13 @@ from nasbench.supernet.layers import (
     round_channels,
 )
 from nasbench.supernet.plain import Residual, ResizeImages, resize_images
+from nasbench.supernet.searchable import (
+    Choices,
+    CostTerm,
+    ElasticStage,
+    Searchable,
+    ShapedLayer,
+)
 from nasbench.supernet.sharing import ElasticLayer
 from nasbench.supernet.stages import (
     check_image_settings,
@@ -102,16 +109,25 @@ class StageSpec:
 
     def shape(self, architecture: Architecture, in_channels: int) -> tuple[BlockShape, ...]:
         """The sizes of the blocks that run."""
-        width = choice_of(architecture, f"{self.name}.width", self.widths)
         shapes = []
         for block in range(1, choice_of(architecture, f"{self.name}.depth", self.depths) + 1):
-            prefix = self.name if self.is_uniform else f"{self.name}.block{block}"
-            kernel_size = choice_of(architecture, f"{prefix}.kernel_size", self.kernel_sizes)
-            ratio = choice_of(architecture, f"{prefix}.expansion_ratio", self.expansion_ratios)
-            inner_channels = _inner_channels(in_channels, ratio)
-            shapes.append(BlockShape(in_channels, inner_channels, kernel_size, width))
-            in_channels = width
+            shapes.append(self.block_shape(architecture, block, in_channels))
+            in_channels = shapes[-1].out_channels
         return tuple(shapes)
+
+    def of_block(self, block: int, setting: str) -> str:
+        """The dimension that decides a block's `kernel_size` or `expansion_ratio`."""
+        return (
+            f"{self.name}.{setting}" if self.is_uniform else f"{self.name}.block{block}.{setting}"
+        )
+
+    def block_shape(self, choices: Choices, block: int, in_channels: int) -> BlockShape:
+        """The sizes of one block, of these input channels."""
+        kernel_size = choice_of(choices, self.of_block(block, "kernel_size"), self.kernel_sizes)
+        ratio_name = self.of_block(block, "expansion_ratio")
+        ratio = choice_of(choices, ratio_name, self.expansion_ratios)
+        width = choice_of(choices, f"{self.name}.width", self.widths)
+        return BlockShape(in_channels, _inner_channels(in_channels, ratio), kernel_size, width)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -240,6 +256,22 @@ class ElasticBlock(nn.Module):
             reader=self.project.conv.shared,
         )
 
+    def shaped_layers(
+        self, stage: StageSpec, stage_index: int, number: int, name: str
+    ) -> Iterator[ShapedLayer]:
+        """Its convolutions; `name` is that of the block as a module."""
+
+        def size_of(part: str, shape: NetworkShape) -> int:
+            return cast(int, getattr(shape.stages[stage_index][number - 1], part))
+
+        ratio, kernel_size = (stage.of_block(number, s) for s in ("expansion_ratio", "kernel_size"))
+        if self.expand is not None:
+            yield ShapedLayer(f"{name}.expand", ratio, partial(size_of, "inner_channels"))
+        yield ShapedLayer(f"{name}.depthwise", kernel_size, partial(size_of, "kernel_size"))
+        yield ShapedLayer(
+            f"{name}.project", f"{stage.name}.width", partial(size_of, "out_channels")
+        )
+
     def named(self, shape: BlockShape, in_side: int) -> Block:
         """The plain block of this shape as something to be timed, for images of this side."""
         expanded = "" if self.expand is None else f" expand {shape.inner_channels}"
@@ -273,6 +305,19 @@ class ElasticBlock(nn.Module):
         if self.gate is not None:
             counts += self.gate.count(inner)
         return counts
+
+
+def _block_piece(
+    stage: StageSpec,
+    number: int,
+    block: ElasticBlock,
+    source: str,
+    in_widths: tuple[int, ...],
+    side: int,
+    choices: Choices,
+) -> tuple[Counts, Block]:
+    shape = stage.block_shape(choices, number, choice_of(choices, source, in_widths))
+    return block.count(shape, side, math.ceil(side / block.stride)), block.named(shape, side)
 
 
 def _elastic_stage(stage: StageSpec, in_widths: tuple[int, ...]) -> nn.ModuleDict:
@@ -456,6 +501,61 @@ class MobileNetV3Supernet(Supernet[NetworkShape]):
             ):
                 yield self._head_block(width, side, final, features)
 
+    def searchable(self) -> Searchable:
+        """All but the resolution."""
+        spec, layers, stages = self.spec, [], []
+        layers.append(ShapedLayer("stem", "stem.width", lambda shape: shape.stem_width))
+        for index, stage in enumerate(spec.stages):
+            blocks = list(cast(nn.ModuleDict, self.stages[stage.name]).items())
+            names = tuple(f"stages.{stage.name}.{name}" for name, _ in blocks)
+            stages.append(ElasticStage(f"{stage.name}.depth", names))
+            for number, (name, (_, block)) in enumerate(zip(names, blocks, strict=True), 1):
+                layers += cast(ElasticBlock, block).shaped_layers(stage, index, number, name)
+        if len(set(spec.final_widths)) > 1:
+            of_last = f"{spec.stages[-1].name}.width"
+            layers.append(ShapedLayer("final", of_last, lambda shape: shape.final_width))
+        layers.append(ShapedLayer("features", "features.width", lambda shape: shape.feature_width))
+        return Searchable(tuple(layers), tuple(stages), tuple(self._cost_terms()))
+
+    def _cost_terms(self) -> Iterator[CostTerm]:
+        spec = self.spec
+        resolution = max(spec.possible_resolutions(), default=None)
+        side = math.ceil((resolution or spec.image_size) / spec.stem_stride)
+        yield CostTerm({}, ("stem.width",), partial(self._stem_piece, resolution, side))
+        source, in_widths = "stem.width", spec.stem_widths
+        for stage, modules in zip(spec.stages, self.stages.values(), strict=True):
+            for number, block in enumerate(cast(nn.ModuleDict, modules).values(), 1):
+                runs = {f"{stage.name}.depth": tuple(d for d in stage.depths if d >= number)}
+                settings = [stage.of_block(number, s) for s in ("kernel_size", "expansion_ratio")]
+                dimensions = tuple(dict.fromkeys((source, f"{stage.name}.width", *settings)))
+                piece = partial(
+                    _block_piece, stage, number, cast(ElasticBlock, block), source, in_widths, side
+                )
+                yield CostTerm(runs, dimensions, piece)
+                side = math.ceil(side / cast(ElasticBlock, block).stride)
+                source, in_widths = f"{stage.name}.width", stage.widths
+        yield CostTerm({}, (source, "features.width"), partial(self._head_piece, side))
+
+    def _stem_piece(
+        self, resolution: int | None, side: int, choices: Choices
+    ) -> tuple[Counts, Block]:
+        width = choice_of(choices, "stem.width", self.spec.stem_widths)
+        counts = self.stem.count(self.spec.in_channels, width, side**2)
+        return counts, self._stem_block(resolution, width)
+
+    def _head_piece(self, side: int, choices: Choices) -> tuple[Counts, Block]:
+        spec = self.spec
+        last = spec.stages[-1]
+        width = choice_of(choices, f"{last.name}.width", last.widths)
+        final = spec.final_widths[last.widths.index(width)]
+        features = choice_of(choices, "features.width", spec.feature_widths)
+        counts = self._count_head(width, final, features, side)
+        return counts, self._head_block(width, side, final, features)
+
+    def _count_head(self, width: int, final: int, features: int, side: int) -> Counts:
+        counts = self.final.count(width, final, side**2) + self.features.count(final, features)
+        return counts + self.classifier.count(features, self.spec.num_classes)
+
     def count_shape(self, shape: NetworkShape) -> Counts:
         """Counts at the active resolution, or at the spec's image size where there is none."""
         spec = self.spec
@@ -465,9 +565,8 @@ class MobileNetV3Supernet(Supernet[NetworkShape]):
             out_side = math.ceil(side / block.stride)
             counts += block.count(block_shape, side, out_side)
             side = out_side
-        counts += self.final.count(shape.stages[-1][-1].out_channels, shape.final_width, side**2)
-        counts += self.features.count(shape.final_width, shape.feature_width)
-        return counts + self.classifier.count(shape.feature_width, spec.num_classes)
+        width = shape.stages[-1][-1].out_channels
+        return counts + self._count_head(width, shape.final_width, shape.feature_width, side)
 
 
 def _tiny() -> MobileNetV3Spec:
@@ -685,6 +784,45 @@ def _fashion_fine() -> MobileNetV3Spec:
     )
 
 
+def _fashion_small() -> MobileNetV3Spec:
+    """For 28x28 grey images such as Fashion-MNIST, with many widths and a strided stem.
+
+    Widths are 0.3, 0.4 ... 1.0 times the largest, as in TAS (Dong and Yang, NeurIPS 2019).
+    """
+
+    def widths(channels: int) -> tuple[int, ...]:
+        return tuple(channels * tenths // 10 for tenths in range(3, 11))
+
+    rows = (  # channels, depths, stride, squeeze-and-excitation
+        (16, (1, 2), 2, False),
+        (24, (1, 2, 3), 1, False),
+        (40, (1, 2), 2, True),
+    )
+    stages = tuple(
+        StageSpec(
+            name=f"stage{number}",
+            widths=widths(channels),
+            depths=depths,
+            kernel_sizes=(3, 5),
+            expansion_ratios=(2, 4, 6),
+            stride=stride,
+            activation="hard_swish",
+            has_squeeze_excitation=has_squeeze_excitation,
+        )
+        for number, (channels, depths, stride, has_squeeze_excitation) in enumerate(rows, 1)
+    )
+    return MobileNetV3Spec(
+        stem_widths=widths(16),
+        stem_stride=2,
+        stages=stages,
+        final_widths=tuple(3 * width for width in widths(40)),
+        feature_widths=(64, 96, 128),
+        in_channels=1,
+        image_size=28,
+        num_classes=10,
+    )
+
+
 MOBILENET_V3 = SupernetFamily(
     name="mobilenet_v3",
     presets={
@@ -694,6 +832,7 @@ MOBILENET_V3 = SupernetFamily(
         "attentive_nas": _attentive_nas(),
         "fashion": _fashion(),
         "fashion_fine": _fashion_fine(),
+        "fashion_small": _fashion_small(),
     },
     settings=("in_channels", "image_size", "num_classes"),
     supernet=MobileNetV3Supernet,

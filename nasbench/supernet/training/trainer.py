@@ -71,6 +71,30 @@ _COLLAPSED_FROM = 0.9  # of the loss of guessing: what was below and comes back 
 
 
 @dataclass(frozen=True, slots=True)
+class Teacher:
+    """A trained network whose predictions are learned beside the labels.
+
+    Args:
+        network: in eval mode, for the same inputs and outputs; it is not changed.
+        weight: of its predictions in the loss; the labels have the rest.
+    """
+
+    network: nn.Module
+    weight: float
+
+    def taught(self, phase: Phase) -> Phase:
+        """The phase with every loss on labels shared so."""
+
+        def assign(rng: np.random.Generator) -> list[Assignment]:
+            return [
+                replace(a, labels=(1 - self.weight) * a.labels, teacher=self.weight * a.labels)
+                for a in phase.assign(rng)
+            ]
+
+        return replace(phase, assign=assign)
+
+
+@dataclass(frozen=True, slots=True)
 class StepReport:
     """What is told after a step.
 
@@ -97,6 +121,7 @@ def train_supernet(
     folder: Path,
     fingerprint: str,
     log_folder: Path | None = None,
+    teacher: Teacher | None = None,
     on_step: Callable[[StepReport], None] | None = None,
 ) -> list[EpochRecord]:
     """Train, or carry on from the last checkpoint in `folder`.
@@ -109,6 +134,8 @@ def train_supernet(
         folder: where checkpoints are kept; the same for all replicas.
         fingerprint: of everything that training depends on.
         log_folder: where TensorBoard's event files are kept; None writes none.
+        teacher: what the network learns from beside the labels, for strategies that freeze no
+            teacher of their own; a part of what the fingerprint has to name.
         on_step: called after each step.
 
     Returns:
@@ -122,8 +149,10 @@ def train_supernet(
         WorkError: if a loss is not finite or training has collapsed; the last checkpoint is kept.
     """
     device = training_device(config)
-    strategy = check_training(supernet, task, config, device)
+    strategy = check_training(supernet, task, config, device, teacher)
     supernet.to(device)
+    if teacher is not None:
+        teacher.network.to(device).eval()
     if config.channels_last:
         supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     devices = [device] if device.type == "cuda" else []
@@ -132,7 +161,9 @@ def train_supernet(
         torch.random.fork_rng(devices),
         _determinism(config.deterministic),
     ):
-        training = _Training(supernet, task, config, strategy, device, seed, folder, fingerprint)
+        training = _Training(
+            supernet, task, config, strategy, device, seed, folder, fingerprint, teacher
+        )
         training.run(log_folder, on_step)
     supernet.cpu()
     return training.history
@@ -156,7 +187,11 @@ def training_device(config: TrainingConfig) -> torch.device:
 
 
 def check_training(
-    supernet: Supernet[Any], task: Task, config: TrainingConfig, device: torch.device
+    supernet: Supernet[Any],
+    task: Task,
+    config: TrainingConfig,
+    device: torch.device,
+    teacher: Teacher | None = None,
 ) -> TrainingStrategy:
     """See that a supernet can be trained as configured, by the strategy that is returned.
 
@@ -179,7 +214,7 @@ def check_training(
             f"{config.batch_size} in {num_pieces} pieces, each normalized by itself, has {piece}"
         )
     strategy = build_strategy(config.strategy, supernet, config.options)
-    phases = strategy.phases(config.epochs)
+    phases = _phases(strategy, config, teacher)
     _check_phases(phases, config)
     prepared = [phase for phase in phases if phase.preparations]
     rehearsal = copy.deepcopy(supernet) if prepared else supernet
@@ -202,6 +237,13 @@ def check_training(
     finally:
         rehearsal.train(was_training)
     return strategy
+
+
+def _phases(
+    strategy: TrainingStrategy, config: TrainingConfig, teacher: Teacher | None
+) -> list[Phase]:
+    phases = strategy.phases(config.epochs)
+    return phases if teacher is None else [teacher.taught(phase) for phase in phases]
 
 
 def _check_phases(phases: Sequence[Phase], config: TrainingConfig) -> None:
@@ -255,18 +297,20 @@ class _Training:
         seed: int,
         folder: Path,
         fingerprint: str,
+        teacher: Teacher | None = None,
     ) -> None:
         self.supernet, self.task, self.config, self.device = supernet, task, config, device
         self.seed, self.folder, self.fingerprint = seed, folder, fingerprint
         self.redraws = strategy.redraws
-        self.phases = strategy.phases(config.epochs)
+        self.phases = _phases(strategy, config, teacher)
         self.steps_per_epoch = task.num_batches(config.batch_size)
         self.num_steps = config.epochs * self.steps_per_epoch
         self.step = 0
         self.history: list[EpochRecord] = []
         self.losses: list[float] = []  # of the epoch under way
         self.looks: dict[str, dict[str, float]] = {}
-        self.teacher: Supernet[Any] | None = None
+        self.teacher = None if teacher is None else teacher.network
+        self.frozen: Supernet[Any] | None = None  # a teacher that training made, and has to keep
         self.average: dict[str, Tensor] = {}
         if config.averaging_decay is not None:
             self.average = {n: p.detach().clone() for n, p in supernet.named_parameters()}
@@ -348,9 +392,7 @@ class _Training:
         for name, tensor in checkpoint.average.items():
             self.average[name].copy_(tensor)
         if checkpoint.teacher:
-            self._freeze_teacher()
-            assert self.teacher is not None
-            self.teacher.load_weights(checkpoint.teacher)
+            self._freeze_teacher().load_weights(checkpoint.teacher)
         self.step = checkpoint.step
         self.history = list(checkpoint.history)
         self.losses = list(checkpoint.progress["losses"])
@@ -361,7 +403,7 @@ class _Training:
 
     def _save(self, *, looked: bool) -> None:
         """Write a checkpoint of the last finished step."""
-        teacher = {} if self.teacher is None else self.teacher.state_dict()
+        teacher = {} if self.frozen is None else self.frozen.state_dict()
         checkpoint = Checkpoint(
             step=self.step,
             is_final=self.step == self.num_steps,
@@ -458,14 +500,16 @@ class _Training:
         if not is_first:
             self.optimizer = build_optimizer(self.supernet, self.config)
 
-    def _freeze_teacher(self) -> None:
+    def _freeze_teacher(self) -> Supernet[Any]:
         """Keep the largest sub-network, as it is now, as the teacher.
 
         It normalizes by the statistics of the batch, as in Once-for-all, and drops nothing out.
         """
-        self.teacher = copy.deepcopy(self.supernet).requires_grad_(False).train()
-        self.teacher.activate(self.teacher.largest)
-        _set_dropout(self.teacher, is_active=False)
+        frozen = copy.deepcopy(self.supernet).requires_grad_(False).train()
+        frozen.activate(frozen.largest)
+        _set_dropout(frozen, is_active=False)
+        self.teacher = self.frozen = frozen
+        return frozen
 
     def _update(self, phase: Phase, pieces: Sequence[Batch], num_targets: int) -> float:
         """One optimizer step; the loss per target of its first sub-network.
@@ -600,11 +644,12 @@ class _Training:
         ):
             yield
 
-    def _forward(self, supernet: Supernet[Any], batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def _forward(self, supernet: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits, and the last features where they are compared."""
         with self._computing():
             if not self.config.distillation.feature_weight:
                 return supernet(*batch.inputs), None
+            assert isinstance(supernet, Supernet)
             features: list[Tensor] = []
             tap = supernet.output_layer.register_forward_pre_hook(
                 lambda _module, inputs: features.append(inputs[0])

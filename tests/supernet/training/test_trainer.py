@@ -70,11 +70,11 @@ def train(task, folder, config=CONFIG, supernet=None, **arguments):
     return supernet, history
 
 
-def under_way(supernet, task, config, folder, seed=0):
+def under_way(supernet, task, config, folder, seed=0, teacher=None):
     """Training that has not begun, for a look at single steps."""
     device = torch.device("cpu")
     strategy = build_strategy(config.strategy, supernet, config.options)
-    return trainer._Training(supernet, task, config, strategy, device, seed, folder, "f")
+    return trainer._Training(supernet, task, config, strategy, device, seed, folder, "f", teacher)
 
 
 def one_step(training, assign, batch, num_targets=None):
@@ -583,6 +583,44 @@ def test_a_network_alone_is_trained_as_a_supernet_of_one(digits, tmp_path):
     alone.eval()
     torch.testing.assert_close(alone.extract(alone.largest)(*inputs), alone(*inputs))
     assert len(alone.example_inputs(5)[0]) == 5
+
+
+class TestTeacher:
+    """A trained network that a network alone learns from."""
+
+    CONFIG = changed(
+        strategy="single_path", distillation=DistillationConfig(temperature=4.0), label_smoothing=0
+    )
+
+    def alone(self, seed=0):
+        supernet = build("resnet")
+        return NetworkAlone.of(supernet, supernet.smallest, seed=seed)
+
+    def test_its_predictions_have_their_share_of_the_loss(self, task, tmp_path):
+        network, teacher = self.alone().train(), self.alone(seed=1).eval()
+        taught = trainer.Teacher(teacher, 0.9)
+        training = under_way(network, task, self.CONFIG, tmp_path, teacher=taught)
+        batch = task.load("train", torch.arange(64))
+        (assign,) = (phase.assign for phase in training.phases)
+        [*_] = training._backward(assign(np.random.default_rng(0)), batch, 64)
+        found = {name: p.grad.clone() for name, p in network.named_parameters()}
+        network.zero_grad()
+        logits = network(*batch.inputs)
+        with torch.no_grad():
+            soft = teacher(*batch.inputs) / 4
+        loss = 0.1 * summed_cross_entropy(logits, batch.targets)
+        loss = loss + 0.9 * 16 * soft_cross_entropy(logits / 4, soft)
+        (loss / 64).backward()
+        for name, parameter in network.named_parameters():
+            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+    def test_is_left_as_it_was_and_kept_in_no_checkpoint(self, task, tmp_path):
+        teacher = self.alone(seed=1)
+        before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+        taught = trainer.Teacher(teacher, 0.5)
+        train(task, tmp_path, self.CONFIG, self.alone(), teacher=taught)
+        assert all(torch.equal(before[name], t) for name, t in teacher.state_dict().items())
+        assert load_latest(tmp_path, "f").teacher == {}
 
 
 @pytest.mark.gpu
