@@ -1,0 +1,344 @@
+"""A trained network made elastic and searched, against uniform width pruning of it.
+
+    python experiments/elasticize_fashion.py experiments/elasticize_fashion.yaml
+    python experiments/elasticize_fashion.py experiments/elasticize_fashion.yaml --report docs/results
+
+For each seed: a plain ResNet is trained. Then, all from its weights and with channels sorted by
+importance:
+
+    uniform     every width at one share, cut out and fine-tuned by itself
+    front       one supernet, fine-tuned for as many epochs, and searched on validation data; test
+                accuracies with inherited weights
+    picked      for each uniform network the most accurate one of the front, on validation data, that
+                costs no more; cut out and fine-tuned by itself for as many epochs again
+
+Every part has a result file of its own in the study's folder, so the same command carries on where
+it was stopped.
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from plain_resnet import make_resnet
+from pydantic import PositiveInt
+from safetensors.torch import load_file, save_file
+from study import found_once, train_and_test
+from torch import nn
+
+import nasbench as nb
+from nasbench.config import EvaluationConfig, Section, TaskConfig
+from nasbench.cost import count_macs, count_parameters
+from nasbench.evaluation import Evaluator
+from nasbench.objectives import losses_of
+from nasbench.pareto import non_dominated
+from nasbench.search import ALGORITHMS, SearchProblem
+from nasbench.space import Architecture
+from nasbench.supernet import elasticize
+from nasbench.supernet.alone import NetworkAlone
+from nasbench.supernet.elasticized import Elasticized
+from nasbench.tasks import TASKS, Task
+
+OBJECTIVES = (nb.Objective("top1_error", "minimize"), nb.Objective("num_macs", "minimize"))
+
+
+class Study(Section):
+    """All about one study."""
+
+    folder: Path
+    task: TaskConfig
+    network: dict[str, Any]
+    seeds: tuple[int, ...]
+    training: dict[str, Any]
+    finetuning: dict[str, Any]
+    """Settings that replace those of training."""
+    evaluation: EvaluationConfig
+    rules: tuple[dict[str, Any], ...] = ()
+    uniform_ratios: tuple[float, ...]
+    num_trials: PositiveInt
+    batch_size: PositiveInt = 20
+
+
+class Seed:
+    """The parts of a study for one seed.
+
+    Args:
+        seed: of the weights, the order of the data and the search.
+    """
+
+    def __init__(self, study: Study, task: Task, seed: int) -> None:
+        self.study, self.task, self.seed = study, task, seed
+        self.folder = study.folder / f"seed{seed}"
+        self.inputs = task.example_inputs(2)
+
+    def run(self) -> dict[str, Any]:
+        """Everything, in order."""
+        found: dict[str, Any] = {"seed": self.seed, "plain": self.part("plain", self.plain)}
+        found["uniform"] = [
+            self.part(f"uniform-{ratio}", lambda ratio=ratio: self.uniform(ratio))
+            for ratio in self.study.uniform_ratios
+        ]
+        found["supernet"] = self.part("supernet", self.supernet)
+        found["search"] = self.part("search", self.search)
+        found["picked"] = [
+            self.part(f"picked-{u['ratio']}", lambda u=u: self.picked(u, found["search"]["front"]))
+            for u in found["uniform"]
+            if u["ratio"] < 1
+        ]
+        return found
+
+    def part(self, name: str, find: Any) -> dict[str, Any]:
+        """What one part finds, or found before."""
+        start = time.monotonic()
+        found = found_once(self.folder / name / "result.json", find)
+        print(f"seed {self.seed}, {name}: {time.monotonic() - start:.0f} s", flush=True)
+        return found
+
+    def train(
+        self, name: str, network: Any, more: Mapping[str, Any], chosen: Any
+    ) -> dict[str, Any]:
+        """Train a network, and measure architectures of it on test data."""
+        settings = {**self.study.training, **more}
+        return train_and_test(
+            network,
+            self.task,
+            settings,
+            self.study.evaluation,
+            chosen,
+            seed=self.seed,
+            folder=self.folder / name,
+        )
+
+    def alone(self, name: str, network: nn.Module, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Train one plain network as it is."""
+        counts = {
+            "num_parameters": count_parameters(network),
+            "num_macs": count_macs(network, self.task.example_inputs(1)),
+        }
+        supernet = NetworkAlone(name, network, counts, self.inputs)
+        more = {**more, "strategy": "single_path", "options": {}}
+        return self.train(name, supernet, more, [supernet.largest])
+
+    def plain(self) -> dict[str, Any]:
+        """The network that everything starts from."""
+        torch.manual_seed(self.seed)
+        network = make_resnet(**self.study.network)
+        found = self.alone("plain", network, {})
+        save_file(network.state_dict(), self.folder / "plain" / "weights.safetensors")
+        return found
+
+    def elastic(self) -> Elasticized:
+        """The trained network as a supernet."""
+        network = make_resnet(**self.study.network)
+        network.load_state_dict(load_file(self.folder / "plain" / "weights.safetensors"))
+        return elasticize(network, self.inputs, self.study.rules)
+
+    def uniform(self, ratio: float) -> dict[str, Any]:
+        """Every width at one share."""
+        supernet = self.elastic()
+        cut = supernet.extract(uniform_architecture(supernet, ratio))
+        return {"ratio": ratio, **self.alone(f"uniform-{ratio}", cut, self.study.finetuning)}
+
+    def supernet(self) -> dict[str, Any]:
+        """The supernet, fine-tuned by the sandwich rule; its uniform members on test data."""
+        supernet = self.elastic()
+        chosen = [uniform_architecture(supernet, ratio) for ratio in self.study.uniform_ratios]
+        found = self.train("supernet", supernet, self.study.finetuning, chosen)
+        save_file(supernet.state_dict(), self.folder / "supernet" / "weights.safetensors")
+        return found
+
+    def finetuned(self) -> Elasticized:
+        """The supernet as `supernet` left it."""
+        supernet = self.elastic()
+        supernet.load_weights(load_file(self.folder / "supernet" / "weights.safetensors"))
+        return supernet
+
+    def search(self) -> dict[str, Any]:
+        """The front on validation data, measured on test data."""
+        study, supernet = self.study, self.finetuned()
+        evaluator = Evaluator(supernet, self.task, study.evaluation)
+        counted = {"num_macs": lambda a: float(supernet.count(a)["num_macs"])}
+        problem = SearchProblem(supernet.space, OBJECTIVES, counted=counted)
+        algorithm = ALGORITHMS["auto"](problem, seed=self.seed)
+        tried: list[tuple[Architecture, dict[str, float]]] = []
+        start = time.process_time()
+        while len(tried) < study.num_trials:
+            proposals = algorithm.ask(min(study.batch_size, study.num_trials - len(tried)))
+            measured = [dict(evaluator.evaluate(a).measurements) for a in proposals]
+            algorithm.tell(proposals, losses_of(OBJECTIVES, measured))
+            tried += zip(proposals, measured, strict=True)
+        losses = losses_of(OBJECTIVES, [measured for _, measured in tried])
+        front = [tried[i] for i in np.flatnonzero(non_dominated(losses))]
+        return {
+            "cpu_seconds": time.process_time() - start,
+            "size": float(supernet.space.size),
+            "front": [
+                {
+                    "architecture": architecture.to_json(),
+                    "validation": measured,
+                    "test": dict(evaluator.evaluate(architecture, "test").measurements),
+                }
+                for architecture, measured in sorted(front, key=lambda pair: pair[1]["num_macs"])
+            ],
+        }
+
+    def picked(self, uniform: Mapping[str, Any], front: Sequence[Any]) -> dict[str, Any]:
+        """The best of the front within the MACs of a uniform network, fine-tuned by itself."""
+        supernet, most = self.finetuned(), uniform["test"][0]["num_macs"]
+        fitting = [member for member in front if member["validation"]["num_macs"] <= most]
+        if not fitting:
+            return {"ratio": uniform["ratio"], "inherited": None, "test": []}
+        best = max(fitting, key=lambda member: member["validation"]["top1_accuracy"])
+        architecture = supernet.space.canonical(best["architecture"])
+        network = Evaluator(supernet, self.task, self.study.evaluation).extract(architecture)
+        name = f"picked-{uniform['ratio']}"
+        found = self.alone(name, network, self.study.finetuning)
+        return {"ratio": uniform["ratio"], "inherited": best["test"], **found}
+
+
+def uniform_architecture(supernet: Elasticized, ratio: float) -> Architecture:
+    """Every width at the choice nearest to that share of the largest, and all else at its largest."""
+    chosen = dict(supernet.largest)
+    for dimension in supernet.space:
+        if dimension.name.endswith(".width"):
+            largest = max(dimension.choices)
+            chosen[dimension.name] = min(
+                dimension.choices, key=lambda c, goal=ratio * largest: abs(c - goal)
+            )
+    return supernet.space.canonical(chosen)
+
+
+def finished(study: Study) -> list[dict[str, Any]]:
+    """What the seeds that are finished found."""
+    task = build_task(study)
+    names = [f"picked-{ratio}" for ratio in study.uniform_ratios if ratio < 1]
+    done = []
+    for seed in study.seeds:
+        results = [study.folder / f"seed{seed}" / name / "result.json" for name in names]
+        if all(result.exists() for result in results):
+            done.append(Seed(study, task, seed).run())
+    return done
+
+
+def build_task(study: Study) -> Task:
+    """The data."""
+    data_dir = study.task.data_dir or os.environ.get("NASBENCH_DATA")
+    return TASKS[study.task.name](Path(data_dir) if data_dir else None, **study.task.options)
+
+
+# -- what came of it --------------------------------------------------------------------------
+
+
+def rows(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per network that was measured on test data."""
+    found: list[dict[str, Any]] = []
+    for result in results:
+        seed = result["seed"]
+        found.append({"kind": "plain", "seed": seed, "ratio": 1.0, **result["plain"]["test"][0]})
+        for uniform, shared in zip(result["uniform"], result["supernet"]["test"], strict=True):
+            about = {"seed": seed, "ratio": uniform["ratio"]}
+            found.append({"kind": "uniform", **about, **uniform["test"][0]})
+            found.append({"kind": "uniform, inherited", **about, **shared})
+        for member in result["search"]["front"]:
+            found.append({"kind": "front", "seed": seed, "ratio": np.nan, **member["test"]})
+        for picked in result["picked"]:
+            about = {"seed": seed, "ratio": picked["ratio"]}
+            if picked["inherited"] is not None:
+                found.append({"kind": "picked, inherited", **about, **picked["inherited"]})
+                found.append({"kind": "picked", **about, **picked["test"][0]})
+    return pd.DataFrame(found)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Means and standard deviations over seeds of what can be compared ratio by ratio."""
+    compared = table[table.kind != "front"].copy()
+    compared["accuracy"] = 100 * compared.top1_accuracy
+    compared["MMACs"] = compared.num_macs / 1e6
+    grouped = compared.groupby(["ratio", "kind"])
+    found = grouped[["MMACs", "accuracy"]].mean().round(2)
+    found["spread"] = grouped.accuracy.std().round(2)
+    found["seeds"] = grouped.size()
+    return found
+
+
+def figure(table: pd.DataFrame, path: Path) -> None:
+    """Test accuracy against MACs: fronts of all seeds beside uniform pruning."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    figure, ax = plt.subplots(figsize=(5.6, 3.8), dpi=160, layout="constrained")
+    for number, (_, front) in enumerate(table[table.kind == "front"].groupby("seed")):
+        front = front.sort_values("num_macs")
+        label = "front, inherited weights" if number == 0 else None
+        ax.plot(front.num_macs, 100 * front.top1_accuracy, color="#0072b2", lw=0.9, label=label)
+    styles = {
+        "uniform": ("uniform width pruning, fine-tuned", "#d55e00", "s"),
+        "picked": ("picked from the front, fine-tuned", "#0072b2", "o"),
+        "plain": ("the network itself", "black", "*"),
+    }
+    for kind, (label, color, marker) in styles.items():
+        of = table[table.kind == kind]
+        ax.plot(
+            of.num_macs, 100 * of.top1_accuracy, ls="", marker=marker, color=color, ms=5,
+            mfc="none" if kind != "plain" else color, label=label,
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("multiply-accumulates")
+    ax.set_ylabel("top-1 accuracy on test [%]")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def report(results: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Print the table; write the figure and the numbers."""
+    if not results:
+        print("no seed is finished yet")
+        return
+    table = rows(results)
+    print(summary(table).to_string())
+    minutes = [
+        sum(part["cpu_seconds"] or np.nan for part in parts) / 60
+        for r in results
+        for parts in ([r["plain"]], r["uniform"], [r["supernet"], r["search"]])
+    ]
+    print("CPU minutes (plain, all uniform, supernet with search) per seed:", np.round(minutes, 1))
+    print(f"{platform.platform()}, torch {torch.__version__}, {os.cpu_count()} cores")
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "elasticize.csv", index=False, float_format="%.6g")
+    figure(table, folder / "elasticize.png")
+
+
+def main() -> None:
+    """Find what is missing; or report what there is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", type=Path, help="a YAML file")
+    parser.add_argument("--report", type=Path, help="train nothing; report to this folder")
+    asked = parser.parse_args()
+    study = Study.model_validate(yaml.safe_load(asked.study.read_text()))
+    if asked.report is not None:
+        report(finished(study), asked.report)
+        return
+    torch.set_num_threads(1)
+    task = build_task(study)
+    results = [Seed(study, task, seed).run() for seed in study.seeds]
+    report(results, study.folder / "report")
+
+
+if __name__ == "__main__":
+    main()
