@@ -1,7 +1,7 @@
 """A trained network made elastic and searched, against uniform width pruning of it.
 
-    python experiments/elasticize_fashion.py experiments/elasticize_fashion.yaml
-    python experiments/elasticize_fashion.py experiments/elasticize_fashion.yaml --report docs/results
+    python experiments/elasticize_fashion.py STUDY.yaml
+    python experiments/elasticize_fashion.py STUDY.yaml --report docs/results
 
 For each seed: a plain ResNet is trained. Then, all from its weights and with channels sorted by
 importance:
@@ -9,7 +9,7 @@ importance:
     uniform     every width at one share, cut out and fine-tuned by itself
     front       one supernet, fine-tuned for as many epochs, and searched on validation data; test
                 accuracies with inherited weights
-    picked      for each uniform network the most accurate one of the front, on validation data, that
+    picked      for each uniform network the most accurate one of the front on validation data that
                 costs no more; cut out and fine-tuned by itself for as many epochs again
 
 Every part has a result file of its own in the study's folder, so the same command carries on where
@@ -205,7 +205,7 @@ class Seed:
 
 
 def uniform_architecture(supernet: Elasticized, ratio: float) -> Architecture:
-    """Every width at the choice nearest to that share of the largest, and all else at its largest."""
+    """Widths at the choice nearest to that share of the largest, and all else at its largest."""
     chosen = dict(supernet.largest)
     for dimension in supernet.space:
         if dimension.name.endswith(".width"):

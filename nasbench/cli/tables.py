@@ -192,6 +192,8 @@ def print_profile(profile: "Profile") -> None:
     table.add_row("largest : smallest", *(f"{ratio:.1f}" for ratio in ratios))
     console = _console()
     console.print(table)
+    if profile.found:
+        _print_found(console, profile)
     if profile.num_added:
         share = profile.num_added / (profile.num_trained - profile.num_added)
         console.print(
@@ -202,6 +204,28 @@ def print_profile(profile: "Profile") -> None:
         )
     for constraint, verdict in profile.constraints.items():
         console.print(f"{constraint}: {verdict}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_found(console: Console, profile: "Profile") -> None:
+    """The dimensions of a network of one's own, and what stays as it is."""
+    table = Table()
+    for heading in ("dimension", "choices", "active where"):
+        table.add_column(heading)
+    for dimension in profile.found:
+        when = dimension.active_when
+        condition = f"{when.dimension} is {_listed(when.choices)}" if when else ""
+        table.add_row(escape(dimension.name), _listed(dimension.choices), escape(condition))
+    console.print(table)
+    of_reason: dict[str, list[str]] = {}
+    for part in profile.static:
+        of_reason.setdefault(part.reason, []).append(part.name)
+    for reason, names in of_reason.items():
+        said = f"static, because {reason}: {', '.join(names)}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+
+
+def _listed(choices: Sequence[object]) -> str:
+    return ", ".join(map(str, choices))
 
 
 def print_presets(profiles: list["Profile"]) -> None:

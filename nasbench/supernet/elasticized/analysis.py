@@ -161,9 +161,9 @@ def _kernels(
         named.append(name)
         found[layer] = chooser.of([name], possible)
         if len(found[layer]) == 1:
-            static.append(
-                StaticPart(name, f"{sides[0]}x{sides[1]} is the only choice by the rules")
-            )
+            is_point = possible[:-1] == (1,)
+            reason = "its only smaller center is 1x1, which a rule has to ask for"
+            static.append(StaticPart(name, reason if is_point else "a rule says so"))
     return found
 
 

@@ -142,17 +142,18 @@ class Compilation:
         if isinstance(module, nn.Unflatten) and self._varies(node):
             return self._reshape(node, args)
         kind: Any = "layer" if target in elastic_layers else "call_module"
-        positions = self._positions(node, module) if target in self.layers else 1
+        positions = self._positions(node, module)
         return Step(node.name, kind, target, args, kwargs, positions=positions, macs=macs)
 
     def _positions(self, node: fx.Node, module: nn.Module) -> int:
         """How often a layer is applied, per example."""
         if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             return prod(self.walk.trace.shape(node.all_input_nodes[0])[2:])
-        shape = self.walk.trace.shape(node)
         if isinstance(module, nn.Linear):
             return prod(axis.largest for axis in self._per_example(node)[:-1])
-        return prod(shape[2:])
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return prod(self.walk.trace.shape(node)[2:])
+        return 1
 
     def _varies(self, node: fx.Node) -> bool:
         return any(self.walk.ties.varying_axes(x) for x in _tensors_of(self.walk.of(node)))

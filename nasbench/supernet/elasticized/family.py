@@ -51,9 +51,13 @@ def family_of(name: str, make_model: Callable[..., Any]) -> SupernetFamily[Any]:
     Raises:
         RequestError: if the function has a parameter that can have no default.
     """
+    try:
+        signature = inspect.signature(make_model)
+    except ValueError as error:
+        raise RequestError(f"'{name}' makes no network: {error}") from error
     parameters = {
         parameter.name: None if parameter.default is parameter.empty else parameter.default
-        for parameter in inspect.signature(make_model).parameters.values()
+        for parameter in signature.parameters.values()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
     own = {"weights": None, "rules": (), "is_sorted": True}

@@ -166,10 +166,15 @@ class OwnConvolution(OwnWeights):
         super().__init__(
             plain, weight.transpose(0, 1) if self.is_transposed else weight, columns, rows
         )
-        self.plain = copy.deepcopy(plain)
-        for name in ("weight", "bias"):
-            del self.plain._parameters[name]
-        self.kernel = ElasticKernel(kernel_sizes) if len(kernel_sizes) > 1 else None
+        self._plain = (_without_parameters(plain),)
+        self.kernel: ElasticKernel | None = None
+        if len(kernel_sizes) > 1:
+            self.kernel = ElasticKernel(kernel_sizes).to(weight.device, weight.dtype)
+
+    @property
+    def plain(self) -> Any:
+        """The layer it is made of, without weights."""
+        return self._plain[0]  # in a tuple, so that it is no part of this one
 
     @staticmethod
     def possible_kernel_sizes(plain: Any) -> tuple[int, ...]:
@@ -249,7 +254,7 @@ class OwnBatchNorm(OwnLayer):
         self.norms = nn.ModuleList()
         at = 0
         for size in axis.sizes_at_largest:
-            norm = ElasticBatchNorm2d(size)
+            norm = ElasticBatchNorm2d(size).to(plain.weight.device, plain.weight.dtype)
             norm.eps = plain.eps
             with torch.no_grad():
                 for name in ("weight", "bias", "running_mean", "running_var"):
@@ -257,8 +262,8 @@ class OwnBatchNorm(OwnLayer):
             self.norms.append(norm)
             at += size
 
-    def forward(self, x: Tensor, widths: Widths) -> Tensor:
-        """(B, C, ...) -> (B, C, ...)."""
+    def forward(self, x: Tensor, widths: Widths = ()) -> Tensor:
+        """(B, C, ...) -> (B, C, ...); the widths do not matter where all channels are static."""
         if len(self.norms) == 1:
             y: Tensor = self.norms[0](x)
             return y
@@ -291,12 +296,16 @@ class OwnVectors(OwnLayer):
 
     def __init__(self, plain: Any, axis: Axis) -> None:
         super().__init__()
-        self.plain, self.axis = copy.deepcopy(plain), axis
+        self._plain, self.axis = (_without_parameters(plain),), axis
         self.vectors = nn.ModuleDict()
-        for name, vector in list(self.plain._parameters.items()):
+        for name, vector in plain._parameters.items():
             if vector is not None:
                 self.vectors[name] = PartedTensor(vector.detach(), axis, dim=0)
-            del self.plain._parameters[name]
+
+    @property
+    def plain(self) -> Any:
+        """The layer it is made of, without weights."""
+        return self._plain[0]
 
     def forward(self, x: Tensor, widths: Widths) -> Tensor:
         """Of the same shape."""
@@ -406,6 +415,13 @@ class PartedTensor(nn.Module):
         """Of the active tensor."""
         size = self.axis.size(widths)
         return sum(part.numel() for part in self.parts) // self.axis.largest * size
+
+
+def _without_parameters(layer: nn.Module) -> nn.Module:
+    """A copy that knows its settings alone."""
+    copied = copy.deepcopy(layer)
+    copied._parameters.clear()
+    return copied
 
 
 def _joined(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

@@ -89,6 +89,7 @@ class Elasticized(Supernet[OwnShape]):
         self.static: tuple[StaticPart, ...] = analysis.static
         self._groups, self._stages = analysis.groups, analysis.stages
         self._kernels = dict(analysis.kernels)
+        self._class_name = type(model).__name__
         self._inputs = tuple(x.detach().clone() for x in example_inputs)
         self.network, self._plain_sizes = _elastic_network(analysis)
         elastic = [name for name, m in self.network.named_modules() if isinstance(m, OwnLayer)]
@@ -151,6 +152,7 @@ class Elasticized(Supernet[OwnShape]):
     def extract_shape(self, shape: OwnShape) -> nn.Module:
         """A `torch.fx.GraphModule` whose layers have the names of the network's own."""
         root, kernel_sizes = nn.Module(), self._kernel_sizes(shape)
+        copied: dict[int, Any] = {}  # so that what shares a weight does so afterwards
         schedule = self._schedule(shape)
         for step in schedule.steps:
             if step.kind == "layer":
@@ -159,15 +161,19 @@ class Elasticized(Supernet[OwnShape]):
                     root, step.target, layer.extract(shape.widths, kernel_sizes.get(step.target))
                 )
             elif step.kind == "call_module":
-                _attach(root, step.target, _without_elastic_layers(self._module(step.target)))
+                _attach(
+                    root, step.target, _without_elastic_layers(self._module(step.target), copied)
+                )
             elif step.kind == "part":
                 part = self._module(step.target)
-                _attach_tensor(root, step.target, part(shape.widths), is_buffer=part.is_buffer)
+                active = part(shape.widths).detach().clone()
+                _attach_tensor(
+                    root, step.target, active if part.is_buffer else nn.Parameter(active)
+                )
             elif step.kind == "get_attr":
                 held = attribute(self.network, step.target)
-                is_buffer = not isinstance(held, nn.Parameter)
-                _attach_tensor(root, step.target, held, is_buffer=is_buffer)
-        return fx.GraphModule(root, schedule.graph(shape.widths), type(self).__name__)
+                _attach_tensor(root, step.target, copy.deepcopy(held, copied))
+        return fx.GraphModule(root, schedule.graph(shape.widths), self._class_name)
 
     def count_shape(self, shape: OwnShape) -> Counts:
         """From the sizes of layers and of the products that attention is made of."""
@@ -220,9 +226,9 @@ class Elasticized(Supernet[OwnShape]):
 
     def channel_groups(self) -> list[ChannelGroup]:
         """The groups with more than one width."""
-        layers = {
-            n: m for n, m in self.network.named_modules() if isinstance(m, OwnLayer | PartedTensor)
-        }
+        found = list(self.network.modules())
+        within = {inner for m in found if isinstance(m, OwnVectors) for inner in m.vectors.values()}
+        layers = [m for m in found if isinstance(m, OwnLayer | PartedTensor) and m not in within]
         return [channel_groups(group, layers) for group in self._groups if len(group.choices) > 1]
 
     def mixed_layers(self) -> list[tuple[Any, ...]]:
@@ -270,6 +276,7 @@ class PlainSize:
 def _elastic_network(analysis: Analysis) -> tuple[nn.Module, dict[str, PlainSize]]:
     """The modules and tensors that the steps read, by their names, elastic where they can be."""
     network, compilation = analysis.trace.network, analysis.compilation
+    trace_macs = analysis.trace.macs
     root, sizes = nn.Module(), dict[str, PlainSize]()
     for node in analysis.trace.graph.nodes:
         name = str(node.target)
@@ -280,7 +287,7 @@ def _elastic_network(analysis: Analysis) -> tuple[nn.Module, dict[str, PlainSize
                 axis, dim = compilation.parameters[name]
                 _attach(root, name, PartedTensor(tensor.detach(), axis, dim, is_buffer=is_buffer))
             else:
-                _attach_tensor(root, name, tensor, is_buffer=is_buffer)
+                _attach_tensor(root, name, tensor)
                 sizes[name] = PlainSize({} if is_buffer else {id(tensor): tensor.numel()})
         elif node.op == "call_module" and name not in sizes:
             plain = network.get_submodule(name)
@@ -288,9 +295,8 @@ def _elastic_network(analysis: Analysis) -> tuple[nn.Module, dict[str, PlainSize
             if elastic is None:
                 _calibrate_inside(plain, name)
                 _attach(root, name, plain)
-                macs = 0
-                if name in compilation.layers and isinstance(plain, nn.Linear | _CONVOLUTIONS):
-                    macs = plain.weight.numel()
+                is_counted = isinstance(plain, nn.Linear | _CONVOLUTIONS)
+                macs = plain.weight.numel() if is_counted and node.name not in trace_macs else 0
                 tensors = {id(p): p.numel() for p in plain.parameters()}
                 sizes[name] = PlainSize(tensors, macs)
             else:
@@ -333,9 +339,9 @@ def _calibrate_inside(module: nn.Module, name: str) -> None:
         )
 
 
-def _without_elastic_layers(module: nn.Module) -> nn.Module:
+def _without_elastic_layers(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """A copy of a module that stays as it is, with plain normalizations."""
-    copied = copy.deepcopy(module)
+    copied = copy.deepcopy(module, memo)
     for name, child in list(copied.named_modules()):
         if isinstance(child, OwnBatchNorm):
             owner, _, last = name.rpartition(".")
@@ -357,12 +363,12 @@ def _attach(root: nn.Module, name: str, module: nn.Module) -> None:
     owner.add_module(last, module)
 
 
-def _attach_tensor(root: nn.Module, name: str, tensor: Tensor, *, is_buffer: bool) -> None:
+def _attach_tensor(root: nn.Module, name: str, tensor: Tensor) -> None:
     owner, last = _owner(root, name)
-    if is_buffer:
-        owner.register_buffer(last, tensor.detach().clone())
+    if isinstance(tensor, nn.Parameter):
+        owner.register_parameter(last, tensor)
     else:
-        owner.register_parameter(last, nn.Parameter(tensor.detach().clone()))
+        owner.register_buffer(last, tensor)
 
 
 def elasticize(

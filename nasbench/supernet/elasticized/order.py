@@ -1,6 +1,6 @@
 """The order of a group's channels, which everything that writes or reads them changes alike."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ class Readers:
             shared.reorder(inputs=_entries(inputs, repeats))
 
 
-def channel_groups(group: "WidthGroup", layers: Mapping[str, nn.Module]) -> ChannelGroup:
+def channel_groups(group: "WidthGroup", layers: Iterable[nn.Module]) -> ChannelGroup:
     """The channels of one dimension, in all layers."""
     columns: list[tuple[SharedWeight, int]] = []
     rows: list[tuple[SharedWeight, int, tuple[int, int]]] = []
@@ -71,7 +71,7 @@ def channel_groups(group: "WidthGroup", layers: Mapping[str, nn.Module]) -> Chan
     def places(parts: tuple[Part, ...]) -> list[tuple[int, Part]]:
         return [(at, part) for at, part in enumerate(parts) if part.group == group.number]
 
-    for layer in layers.values():
+    for layer in layers:
         if isinstance(layer, OwnWeights):
             for r, row in enumerate(layer.rows.parts):
                 for c, column in enumerate(layer.columns.parts):

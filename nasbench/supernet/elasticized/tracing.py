@@ -80,9 +80,9 @@ def trace(model: nn.Module, example_inputs: Sequence[Tensor]) -> Trace:
     Raises:
         RequestError: if `forward` itself cannot be traced, or does not run on the inputs.
     """
-    original = copy.deepcopy(model).eval()
-    network = copy.deepcopy(original)
+    original, network = copy.deepcopy(model).eval(), copy.deepcopy(model)
     unpack(network)
+    network.eval()
     tracer = _Tracer()
     try:
         graph = tracer.trace(network, _left_out(network, len(example_inputs)))
@@ -93,6 +93,7 @@ def trace(model: nn.Module, example_inputs: Sequence[Tensor]) -> Trace:
         ) from error
     _drop_left_out_inputs(graph, len(example_inputs))
     _out_of_place(network, graph)
+    _drop_identities(network, graph)
     _drop_unread(graph)
     _dropout_as_modules(network, graph)
     graph.lint()
@@ -177,7 +178,7 @@ def _dropout_as_modules(network: nn.Module, graph: fx.Graph) -> None:
         if node.op == "call_function" and node.target in _DROPOUTS:
             rate = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
             name = f"traced_dropout_{number}"
-            network.add_module(name, _DROPOUTS[node.target](rate))
+            network.add_module(name, _DROPOUTS[node.target](rate).eval())
             with graph.inserting_before(node):
                 module = graph.call_module(name, (node.args or (node.kwargs["input"],))[:1])
             module.meta = dict(node.meta)
@@ -192,11 +193,6 @@ def _out_of_place(network: nn.Module, graph: fx.Graph) -> None:
             module.inplace = False
     for node in graph.nodes:
         written = node.args[0] if node.args else None
-        if node.op == "call_function" and node.target is operator.setitem:
-            raise RequestError(
-                f"the forward of {type(network).__name__} writes into a part of a tensor "
-                f"('{written}[...] = ...'), which cannot be followed; use torch.where or torch.cat"
-            )
         if node.op == "call_function" and node.target in _OUT_OF_PLACE:
             node.target = _OUT_OF_PLACE[node.target]
         elif node.op == "call_function" and node.kwargs.get("inplace"):
@@ -211,6 +207,14 @@ def _out_of_place(network: nn.Module, graph: fx.Graph) -> None:
 
 def _is_in_place(method: str) -> bool:
     return method.endswith("_") and not method.endswith("__")
+
+
+def _drop_identities(network: nn.Module, graph: fx.Graph) -> None:
+    """What goes through an `nn.Identity` is the same value, which matters for shortcuts."""
+    for node in graph.nodes:
+        is_module = node.op == "call_module" and node.args
+        if is_module and type(network.get_submodule(str(node.target))) is nn.Identity:
+            node.replace_all_uses_with(node.args[0])
 
 
 def _drop_unread(graph: fx.Graph) -> None:
@@ -256,16 +260,25 @@ class _Recorder(fx.Interpreter):
         return node.target in self._opaque or type(module) not in MODULES or is_unusual
 
     def _macs(self, node: fx.Node) -> int:
-        """As torch's flop counter sees it on the meta device; 0 for what does not run there."""
+        """As torch's flop counter sees it: on the meta device, which hides no attention from it."""
         args, kwargs = self.fetch_args_kwargs_from_env(node)
-        args, kwargs = (fx.node.map_aggregate(x, _to_meta) for x in (args, kwargs))
+        try:
+            return self._counted(
+                node, *(fx.node.map_aggregate(x, _to_meta) for x in (args, kwargs))
+            )
+        except Exception:
+            return self._counted(node, args, kwargs)
+
+    def _counted(self, node: fx.Node, args: Any, kwargs: Any) -> int:
+        is_meta = any(isinstance(x, Tensor) and x.is_meta for x in (*args, *kwargs.values()))
         with FlopCounterMode(display=False) as counter:
             if node.op == "call_function":
                 node.target(*args, **kwargs)  # type: ignore[operator]
             elif node.op == "call_method":
                 getattr(args[0], str(node.target))(*args[1:], **kwargs)
             else:
-                copy.deepcopy(self.fetch_attr(str(node.target))).to("meta")(*args, **kwargs)
+                module = copy.deepcopy(self.fetch_attr(str(node.target)))
+                (module.to("meta") if is_meta else module)(*args, **kwargs)
         return int(counter.get_total_flops()) // 2
 
 
