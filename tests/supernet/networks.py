@@ -405,7 +405,7 @@ class UserMLP(nn.Module):
 
     def __init__(self, num_classes: int = 10, in_features: int = 24, width: int = 32) -> None:
         super().__init__()
-        self.first = nn.Linear(in_features, width)
+        self.first, self.norm = nn.Linear(in_features, width), nn.BatchNorm1d(width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(3))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.gate = nn.Linear(width, 2 * width)
@@ -413,7 +413,7 @@ class UserMLP(nn.Module):
         self.last = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.first(x.flatten(1)))
+        x = torch.relu(self.norm(self.first(x.flatten(1))))
         for norm, layer in zip(self.norms, self.hidden, strict=True):
             x = x + F.silu(layer(norm(x)))
         value, gate = self.gate(x).chunk(2, dim=-1)

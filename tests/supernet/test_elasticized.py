@@ -61,7 +61,7 @@ def with_statistics(network: nn.Module) -> nn.Module:
     """In eval mode, as after some training: no normalization is an identity."""
     generator = torch.Generator().manual_seed(1)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.normal_(generator=generator)
             module.running_var.uniform_(0.5, 2, generator=generator)
     disturb(network)
@@ -255,6 +255,7 @@ class TestWhatStaysAsItIs:
             (lambda x: torch.cumsum(x, 1), 8, "calls cumsum"),
             (lambda x: x[:, ::2], 4, "takes some of them"),
             (lambda x: x.flip(1), 8, "calls flip"),
+            (lambda x: x.mean((2, 3), keepdim=True).expand(x.shape), 8, "size that depends"),
             (lambda x: torch.einsum("bchw->bhcw", x).transpose(1, 2), 8, "calls einsum"),
             (lambda x: x * x.mean().new_ones(x.shape[1], 1, 1), 8, "as large as they are many"),
             (lambda x: x.reshape(-1, 1, 4, 4).reshape(-1, 8, 4, 4), 8, "examples of a batch"),
@@ -264,6 +265,20 @@ class TestWhatStaysAsItIs:
         supernet, reasons = self.reasons(Calls(function, width), images(3, 4))
         assert said in reasons["conv.width"]
         assert len(supernet.space) == 0
+
+    def test_what_is_written_in_place_is_read_by_all_that_follow(self):
+        def function(x):
+            y = F.relu(x, inplace=True)
+            return x.tanh_() + y + x
+
+        supernet, _ = self.reasons(Calls(function), images(3, 4))
+        assert [d.name for d in supernet.space] == ["conv.width"]
+
+    def test_a_layer_with_hooks(self):
+        model = Calls(torch.relu)
+        model.conv = nn.utils.spectral_norm(model.conv)
+        _, reasons = self.reasons(model, images(3, 4))
+        assert "has hooks" in reasons["conv"]
 
     def test_slices_that_cut_channels_in_two_are_two_dimensions(self):
         model = Calls(lambda x: torch.cat([x[:, 4:], x[:, :4].relu()], 1))

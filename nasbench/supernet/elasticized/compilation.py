@@ -163,13 +163,13 @@ class Compilation:
         given = node.args[0] if node.args else None
         if not isinstance(given, fx.Node) or not isinstance(self.walk.of(given), Tensor):
             return None
-        if self.walk.trace.shapes[node.name] is None:
+        if self.walk.trace.shapes[node.name] is None or node.name in self.walk.without_rule:
             return None
         depends = any(isinstance(x, fx.Node) for x in node.all_input_nodes if x is not given)
         is_elastic = self._varies(node) or self._varies(given)
         if name in ("reshape", "view", "unflatten") and (is_elastic or depends):
             return self._reshape(node, args)
-        if name in ("expand", "broadcast_to") and is_elastic:
+        if name in ("expand", "broadcast_to") and (is_elastic or depends):
             return self._expand(node, args)
         if name in ("chunk", "split", "tensor_split") and is_elastic:
             dim, _ = operations.divided_sizes(self.walk, node)

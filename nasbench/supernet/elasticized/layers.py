@@ -264,11 +264,14 @@ class OwnBatchNorm(OwnLayer):
 
     def forward(self, x: Tensor, widths: Widths = ()) -> Tensor:
         """(B, C, ...) -> (B, C, ...); the widths do not matter where all channels are static."""
+        as_images = x if x.ndim == 4 else x.reshape(*x.shape[:2], -1, 1)
         if len(self.norms) == 1:
-            y: Tensor = self.norms[0](x)
-            return y
-        parts = x.split(self.axis.sizes(widths), dim=1)
-        return torch.cat([norm(part) for norm, part in zip(self.norms, parts, strict=True)], dim=1)
+            y = self.norms[0](as_images)
+        else:
+            parts = as_images.split(self.axis.sizes(widths), dim=1)
+            normalized = [norm(part) for norm, part in zip(self.norms, parts, strict=True)]
+            y = torch.cat(normalized, dim=1)
+        return y.view(x.shape) if x.ndim != 4 else y
 
     def extract(self, widths: Widths, kernel_size: int | None) -> nn.Module:  # noqa: ARG002
         """The plain layer, with its share of the statistics."""

@@ -163,9 +163,9 @@ def reduction(walk: "Propagation", node: fx.Node) -> Tensor:
     """Means and sums over axes."""
     labels, shape = source(walk, node), walk.trace.shapes[node.name]
     dim = argument(node, 1, "dim")
-    keepdim = bool(argument(node, 2, "keepdim", False))
     if not isinstance(shape, torch.Size) or isinstance(dim, fx.Node):
         raise NoRuleError(f"'{node.name}' gives more than the values, or over an axis that depends")
+    keepdim = len(shape) == labels.ndim
     dims = range(labels.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
     for axis in sorted((d % labels.ndim for d in dims), reverse=True):
         labels = walk.without(labels, axis)
@@ -244,8 +244,18 @@ def reshaped(walk: "Propagation", node: fx.Node, _module: Any = None) -> Tensor:
 
 def expanded(walk: "Propagation", node: fx.Node) -> Tensor:
     """Repeats along axes of one entry."""
+    sizes = node.args[1] if isinstance(argument(node, 1, "size"), list | tuple) else node.args[1:]
+    if len(sizes) != len(walk.trace.shape(node)):
+        raise NoRuleError(f"'{node.name}' expands to a size that depends")
     walk.keep_bare(node, node.args[0])
     return source(walk, node).expand(walk.trace.shape(node))
+
+
+def squeezed(walk: "Propagation", node: fx.Node) -> Any:
+    """Leaves out axes that are named: others could shrink to one entry."""
+    if argument(node, 1, "dim") is None:
+        raise NoRuleError(f"'{node.name}' squeezes whichever axes have one entry")
+    return moved(torch.Tensor.squeeze)(walk, node)
 
 
 def joined(function: Callable[..., Tensor]) -> FunctionRule:
@@ -368,10 +378,12 @@ FUNCTIONS: Mapping[str, FunctionRule] = {
     **dict.fromkeys(("matmul", "bmm"), matrix_product),
     "scaled_dot_product_attention": dot_product_attention,
     **dict.fromkeys(("reshape", "view", "flatten", "unflatten"), reshaped),
-    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expanded),
+    **dict.fromkeys(("expand", "broadcast_to"), expanded),
+    "expand_as": elementwise,
+    "squeeze": squeezed,
     **{
         name: moved(getattr(torch.Tensor, name))
-        for name in ("permute", "transpose", "t", "swapaxes", "movedim", "squeeze", "unsqueeze")
+        for name in ("permute", "transpose", "t", "swapaxes", "movedim", "unsqueeze")
     },
     **dict.fromkeys(("cat", "concat", "concatenate"), joined(torch.cat)),
     "stack": joined(torch.stack),

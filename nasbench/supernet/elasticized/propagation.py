@@ -48,6 +48,7 @@ class Propagation:
         layers: module -> its atoms, for those whose weights may be elastic.
         parameters: parameter or buffer that a forward reads by itself -> its labels.
         reasons: module that is left as it is -> why.
+        without_rule: the steps that no rule is written for.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -57,6 +58,7 @@ class Propagation:
         self.layers: dict[str, LayerTies] = {}
         self.parameters: dict[str, Tensor] = {}
         self.reasons: dict[str, str] = {}
+        self.without_rule: set[str] = set()
         self._bare: set[str] = set()  # values that are a parameter, maybe moved
         self._measured: dict[str, list[tuple[Tensor, int | None]]] = {}  # sizes: of which axes
         self._alike: list[tuple[Tensor, int, str]] = []
@@ -134,6 +136,8 @@ class Propagation:
             return self._opaque(
                 node, f"'{name}' is a {type(module).__name__}, of which no rule says more"
             )
+        if module._forward_hooks or module._forward_pre_hooks:
+            return self._opaque(node, f"'{name}' has hooks, which may do anything")
         if any(id(parameter) in self._shared for parameter in module.parameters()):
             return self._opaque(node, f"'{name}' shares its weight")
         return self._apply(rule, node, module)
@@ -198,6 +202,7 @@ class Propagation:
 
     def _opaque(self, node: fx.Node, reason: str) -> Labels:
         """Nothing that goes in or comes out changes."""
+        self.without_rule.add(node.name)
         if node.op == "call_module":
             self.reasons.setdefault(str(node.target), reason)
         for labels in self._tensors((node.args, node.kwargs)):

@@ -188,19 +188,20 @@ def _dropout_as_modules(network: nn.Module, graph: fx.Graph) -> None:
 
 def _out_of_place(network: nn.Module, graph: fx.Graph) -> None:
     """Where a block is left out, its input is its output: nothing may write into it."""
-    for module in network.modules():
-        if getattr(module, "inplace", False) is True:
-            module.inplace = False
+    modules = dict(network.named_modules())
+    in_place = {name for name, m in modules.items() if getattr(m, "inplace", False) is True}
+    for name in in_place:
+        modules[name].inplace = False  # type: ignore[assignment]
     for node in graph.nodes:
-        written = node.args[0] if node.args else None
         if node.op == "call_function" and node.target in _OUT_OF_PLACE:
             node.target = _OUT_OF_PLACE[node.target]
         elif node.op == "call_function" and node.kwargs.get("inplace"):
             node.kwargs = {**node.kwargs, "inplace": False}
         elif node.op == "call_method" and _is_in_place(str(node.target)):
             node.target = str(node.target).rstrip("_")
-        else:
+        elif node.op != "call_module" or node.target not in in_place:
             continue
+        written = node.args[0] if node.args else None
         if isinstance(written, fx.Node):  # who reads it later reads what was written
             written.replace_all_uses_with(node, lambda user, after=node: after < user)
 
