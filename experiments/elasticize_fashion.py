@@ -6,7 +6,7 @@
 For each seed: a plain ResNet is trained. Then, all from its weights and with channels sorted by
 importance:
 
-    uniform     every width at one share, cut out and fine-tuned by itself
+    uniform     every width at one share, cut out and fine-tuned by itself, also for twice as long
     front       one supernet, fine-tuned for as many epochs, and searched on validation data; test
                 accuracies with inherited weights
     picked      for each uniform network the most accurate one of the front on validation data that
@@ -19,6 +19,7 @@ it was stopped.
 import argparse
 import os
 import platform
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,9 +82,15 @@ class Seed:
 
     def run(self) -> dict[str, Any]:
         """Everything, in order."""
-        found: dict[str, Any] = {"seed": self.seed, "plain": self.part("plain", self.plain)}
+        sizes = {"train": len(self.task.labeled["train"].labels)}
+        found: dict[str, Any] = {"seed": self.seed, "sizes": sizes}
+        found["plain"] = self.part("plain", self.plain)
         found["uniform"] = [
             self.part(f"uniform-{ratio}", lambda ratio=ratio: self.uniform(ratio))
+            for ratio in self.study.uniform_ratios
+        ]
+        found["uniform, twice"] = [
+            self.part(f"uniform-{ratio}-twice", lambda ratio=ratio: self.uniform(ratio, 2))
             for ratio in self.study.uniform_ratios
         ]
         found["supernet"] = self.part("supernet", self.supernet)
@@ -141,11 +148,12 @@ class Seed:
         network.load_state_dict(load_file(self.folder / "plain" / "weights.safetensors"))
         return elasticize(network, self.inputs, self.study.rules)
 
-    def uniform(self, ratio: float) -> dict[str, Any]:
-        """Every width at one share."""
+    def uniform(self, ratio: float, times: int = 1) -> dict[str, Any]:
+        """Every width at one share, fine-tuned for so many times the study's epochs."""
         supernet = self.elastic()
         cut = supernet.extract(uniform_architecture(supernet, ratio))
-        return {"ratio": ratio, **self.alone(f"uniform-{ratio}", cut, self.study.finetuning)}
+        more = {**self.study.finetuning, "epochs": times * self.study.finetuning["epochs"]}
+        return {"ratio": ratio, **self.alone(f"uniform-{ratio}-x{times}", cut, more)}
 
     def supernet(self) -> dict[str, Any]:
         """The supernet, fine-tuned by the sandwich rule; its uniform members on test data."""
@@ -247,6 +255,9 @@ def rows(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             about = {"seed": seed, "ratio": uniform["ratio"]}
             found.append({"kind": "uniform", **about, **uniform["test"][0]})
             found.append({"kind": "uniform, inherited", **about, **shared})
+        for uniform in result["uniform, twice"]:
+            about = {"seed": seed, "ratio": uniform["ratio"]}
+            found.append({"kind": "uniform, twice", **about, **uniform["test"][0]})
         for member in result["search"]["front"]:
             found.append({"kind": "front", "seed": seed, "ratio": np.nan, **member["test"]})
         for picked in result["picked"]:
@@ -257,16 +268,122 @@ def rows(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+KINDS = {
+    "uniform": "every width alike, fine-tuned alone",
+    "uniform, twice": "every width alike, fine-tuned alone for twice as long",
+    "uniform, inherited": "every width alike, weights of the supernet",
+    "picked, inherited": "picked from the front, weights of the supernet",
+    "picked": "picked from the front, then fine-tuned alone",
+}
+
+
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Means and standard deviations over seeds of what can be compared ratio by ratio."""
-    compared = table[table.kind != "front"].copy()
+    """One row per ratio and kind: means over seeds, and standard deviations of the accuracy."""
+    compared = table[table.kind.isin(KINDS)].copy()
     compared["accuracy"] = 100 * compared.top1_accuracy
-    compared["MMACs"] = compared.num_macs / 1e6
     grouped = compared.groupby(["ratio", "kind"])
-    found = grouped[["MMACs", "accuracy"]].mean().round(2)
-    found["spread"] = grouped.accuracy.std().round(2)
-    found["seeds"] = grouped.size()
-    return found
+    return pd.DataFrame(
+        {
+            "seeds": grouped.size(),
+            "MMACs": grouped.num_macs.mean() / 1e6,
+            "accuracy": grouped.accuracy.mean(),
+            "spread": grouped.accuracy.std(),
+        }
+    )
+
+
+def page(study: Study, results: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> str:
+    """The docs page, from the measured numbers alone."""
+    plain = 100 * table[table.kind == "plain"].top1_accuracy
+    found, epochs, first = summary(table), study.finetuning["epochs"], results[0]
+    rows = [
+        f"| {ratio:g} | {KINDS[kind]} | {row.MMACs:.2f} | {row.accuracy:.2f} | "
+        f"{'' if np.isnan(row.spread) else f'{row.spread:.2f}'} | {row.seeds:.0f} |"
+        for ratio in study.uniform_ratios
+        for kind in KINDS
+        if (ratio, kind) in found.index
+        for row in [found.loc[(ratio, kind)]]
+    ]
+    front = np.mean([len(result["search"]["front"]) for result in results])
+    command = "NASBENCH_DATA=... python experiments/elasticize_fashion.py"
+    yaml_file = "experiments/elasticize_fashion.yaml"
+    blocks = [
+        "# A trained network made elastic, against uniform width pruning",
+        f"```\n{command} {yaml_file}\n{command} {yaml_file} --report docs/results\n```",
+        _wrapped(
+            f"A plain ResNet ({first['plain']['test'][0]['num_macs'] / 1e6:.2f} million MACs) is",
+            f"trained on Fashion-MNIST for {study.training['epochs']} epochs: {plain.mean():.2f} %",
+            f"of the 10,000 official test images ({len(results)} seeds, from {plain.min():.2f} to",
+            f"{plain.max():.2f}). Everything starts from its weights, with channels sorted by",
+            "importance:",
+        ),
+        "\n".join(
+            [
+                _item(
+                    "*every width alike*: all widths at one share, cut out and fine-tuned alone",
+                    f"for {epochs} epochs, and for {2 * epochs}: uniform width pruning.",
+                ),
+                _item(
+                    f"*the front*: one supernet of {first['search']['size']:,.0f} sub-networks,",
+                    f"fine-tuned by the sandwich rule for {epochs} epochs and searched by `auto`",
+                    f"for validation error against MACs, {study.num_trials} sub-networks measured;",
+                    f"{front:.0f} are on the front.",
+                ),
+                _item(
+                    "*picked*: for each share the best of the front on validation data that",
+                    f"costs no more; with inherited weights, and fine-tuned alone for {epochs} epochs, so",
+                    f"that its weights, too, were trained for {2 * epochs}.",
+                ),
+            ]
+        ),
+        _wrapped(
+            f"{first['sizes']['train']:,} training images, batches of",
+            f"{study.training['batch_size']}, AdamW with a cosine; one thread of a machine with",
+            f"{os.cpu_count()} cores that other work shared ({platform.machine()}, torch",
+            f"{torch.__version__}). Accuracies are of test images that chose nothing; spread is",
+            "the standard deviation over seeds.",
+        ),
+        "\n".join(
+            [
+                "| share of widths | network | MMACs | test accuracy [%] | spread | seeds |",
+                "|--:|---|--:|--:|--:|--:|",
+                *rows,
+            ]
+        ),
+        "![Test accuracy against multiply-accumulates](elasticize.png)",
+        "\n".join(
+            [
+                _item(
+                    "Picked and fine-tuned, against every width alike of as many epochs:",
+                    _gains(table, "picked", "uniform, twice"),
+                ),
+                _item(
+                    "Picked, inherited weights, against every width alike fine-tuned alone:",
+                    _gains(table, "picked, inherited", "uniform"),
+                ),
+            ]
+        ),
+        "The numbers: [elasticize.csv](elasticize.csv).\n",
+    ]
+    return "\n\n".join(blocks)
+
+
+def _gains(table: pd.DataFrame, kind: str, other: str) -> str:
+    """How much more accurate one kind is than another, over pairs of a share and a seed."""
+    accuracy = table.set_index(["kind", "seed", "ratio"]).top1_accuracy
+    gains = 100 * (accuracy[kind] - accuracy[other]).dropna()
+    return (
+        f"{gains.mean():+.2f} points on average over {len(gains)} pairs of a share and a seed, "
+        f"from {gains.min():+.2f} to {gains.max():+.2f}."
+    )
+
+
+def _wrapped(*text: str) -> str:
+    return textwrap.fill(" ".join(text), 110)
+
+
+def _item(*text: str) -> str:
+    return textwrap.fill(" ".join(text), 110, initial_indent="- ", subsequent_indent="  ")
 
 
 def figure(table: pd.DataFrame, path: Path) -> None:
@@ -280,7 +397,7 @@ def figure(table: pd.DataFrame, path: Path) -> None:
         label = "front, inherited weights" if number == 0 else None
         ax.plot(front.num_macs, 100 * front.top1_accuracy, color="#0072b2", lw=0.9, label=label)
     styles = {
-        "uniform": ("uniform width pruning, fine-tuned", "#d55e00", "s"),
+        "uniform, twice": ("uniform width pruning, fine-tuned", "#d55e00", "s"),
         "picked": ("picked from the front, fine-tuned", "#0072b2", "o"),
         "plain": ("the network itself", "black", "*"),
     }
@@ -303,23 +420,25 @@ def figure(table: pd.DataFrame, path: Path) -> None:
     plt.close(figure)
 
 
-def report(results: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Print the table; write the figure and the numbers."""
+def report(study: Study, results: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Print the table; write the page, its figure and the numbers."""
     if not results:
         print("no seed is finished yet")
         return
     table = rows(results)
-    print(summary(table).to_string())
+    print(summary(table).round(2).to_string())
     minutes = [
         sum(part["cpu_seconds"] or np.nan for part in parts) / 60
         for r in results
-        for parts in ([r["plain"]], r["uniform"], [r["supernet"], r["search"]])
+        for parts in ([r["plain"]], r["uniform, twice"], [r["supernet"], r["search"]])
     ]
-    print("CPU minutes (plain, all uniform, supernet with search) per seed:", np.round(minutes, 1))
+    minutes = np.round(minutes, 1).tolist()
+    print(f"CPU minutes of each seed's plain, uniform, and supernet with search: {minutes}")
     print(f"{platform.platform()}, torch {torch.__version__}, {os.cpu_count()} cores")
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "elasticize.csv", index=False, float_format="%.6g")
     figure(table, folder / "elasticize.png")
+    (folder / "elasticize.md").write_text(page(study, results, table))
 
 
 def main() -> None:
@@ -332,12 +451,12 @@ def main() -> None:
     asked = parser.parse_args()
     study = Study.model_validate(yaml.safe_load(asked.study.read_text()))
     if asked.report is not None:
-        report(finished(study), asked.report)
+        report(study, finished(study), asked.report)
         return
     torch.set_num_threads(1)
     task = build_task(study)
     results = [Seed(study, task, seed).run() for seed in study.seeds]
-    report(results, study.folder / "report")
+    report(study, results, study.folder / "report")
 
 
 if __name__ == "__main__":
