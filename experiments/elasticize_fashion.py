@@ -228,6 +228,7 @@ def finished(study: Study) -> list[dict[str, Any]]:
     """What the seeds that are finished found."""
     task = build_task(study)
     names = [f"picked-{ratio}" for ratio in study.uniform_ratios if ratio < 1]
+    names += [f"uniform-{ratio}-twice" for ratio in study.uniform_ratios]
     done = []
     for seed in study.seeds:
         results = [study.folder / f"seed{seed}" / name / "result.json" for name in names]
@@ -331,8 +332,8 @@ def page(study: Study, results: Sequence[Mapping[str, Any]], table: pd.DataFrame
                 ),
                 _item(
                     "*picked*: for each share the best of the front on validation data that",
-                    f"costs no more; with inherited weights, and fine-tuned alone for {epochs} epochs, so",
-                    f"that its weights, too, were trained for {2 * epochs}.",
+                    "costs no more; with inherited weights, and fine-tuned alone for",
+                    f"{epochs} epochs, so that its weights, too, were trained for {2 * epochs}.",
                 ),
             ]
         ),

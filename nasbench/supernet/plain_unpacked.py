@@ -6,6 +6,8 @@ linear layer each for queries, keys and values. Nothing here knows of supernets.
 Shape legend: B batch, T queries, S keys, C features, H heads, D features of a head.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -19,17 +21,12 @@ class UnpackedAttention(nn.Module):
         self.head_size = packed.head_dim
         self.batch_first = packed.batch_first
         self.dropout = nn.Dropout(packed.dropout)
-        names = ("query", "key", "value")
-        weights: list[Tensor | None]
-        if packed.in_proj_weight is not None:
-            weights = list(packed.in_proj_weight.detach().chunk(3))
-        else:
-            weights = [packed.q_proj_weight, packed.k_proj_weight, packed.v_proj_weight]
+        separate: list[Any] = [packed.q_proj_weight, packed.k_proj_weight, packed.v_proj_weight]
+        joint: Any = packed.in_proj_weight
+        weights = separate if joint is None else joint.detach().chunk(3)
         has_bias = packed.in_proj_bias is not None
-        biases = packed.in_proj_bias.detach().chunk(3) if has_bias else [None] * 3
-        for name, weight, bias in zip(names, weights, biases, strict=True):
-            assert weight is not None
-            setattr(self, name, _linear(weight, bias))
+        biases = packed.in_proj_bias.detach().chunk(3) if has_bias else (None, None, None)
+        self.query, self.key, self.value = map(_linear, weights, biases)
         self.out = _linear(packed.out_proj.weight, packed.out_proj.bias)
 
     @staticmethod

@@ -402,7 +402,7 @@ class TestAsAFamily:
         for settings, said in [
             ({"weights": str(tmp_path / "none")}, "no file of weights"),
             ({"weights": str(tmp_path / "w.safetensors")}, "is no safetensors file"),
-            ({"widht": 3}, "widht"),
+            ({"widths": 3}, "unknown setting"),
         ]:
             with pytest.raises(RequestError, match=said):
                 family.build(**settings)

@@ -125,7 +125,8 @@ def _width_groups(compilation: Compilation, chooser: Choices, named: list[str]) 
 
 def _writers(compilation: Compilation, group: int) -> list[tuple[str, int, int]]:
     """(layer, entries per unit, which of several groups it writes or 0), the first layer first."""
-    makers, keepers = [], []
+    makers: list[tuple[str, int, int]] = []
+    keepers: list[tuple[str, int, int]] = []
     for name, axes in compilation.layers.items():
         groups = list(dict.fromkeys(p.group for p in axes.rows.parts if p.group is not None))
         for part in axes.rows.parts:

@@ -290,7 +290,7 @@ def _elastic_network(analysis: Analysis) -> tuple[nn.Module, dict[str, PlainSize
                 _attach_tensor(root, name, tensor)
                 sizes[name] = PlainSize({} if is_buffer else {id(tensor): tensor.numel()})
         elif node.op == "call_module" and name not in sizes:
-            plain = network.get_submodule(name)
+            plain: Any = network.get_submodule(name)
             elastic = _elastic_layer(analysis, name, plain)
             if elastic is None:
                 _calibrate_inside(plain, name)

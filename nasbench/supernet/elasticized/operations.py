@@ -244,7 +244,8 @@ def reshaped(walk: "Propagation", node: fx.Node, _module: Any = None) -> Tensor:
 
 def expanded(walk: "Propagation", node: fx.Node) -> Tensor:
     """Repeats along axes of one entry."""
-    sizes = node.args[1] if isinstance(argument(node, 1, "size"), list | tuple) else node.args[1:]
+    given = argument(node, 1, "size")
+    sizes = given if isinstance(given, list | tuple) else node.args[1:]
     if len(sizes) != len(walk.trace.shape(node)):
         raise NoRuleError(f"'{node.name}' expands to a size that depends")
     walk.keep_bare(node, node.args[0])
@@ -287,7 +288,7 @@ def divided_sizes(walk: "Propagation", node: fx.Node) -> tuple[int, list[int]]:
 
 def indexed(walk: "Propagation", node: fx.Node) -> Any:
     """`x[...]` of a tensor, or one of several tensors."""
-    labels, index = walk.of(node.args[0]), node.args[1]
+    labels, index = walk.of(node.args[0]), argument(node, 1, "index")
     if isinstance(labels, tuple):
         return labels[index] if isinstance(index, int) else _refuse_index(node)
     if not isinstance(labels, Tensor):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from nasbench.space import Choice
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.elasticized.axes import Part
 from nasbench.supernet.elasticized.layers import (
@@ -94,7 +95,9 @@ def channel_groups(group: "WidthGroup", layers: Iterable[nn.Module]) -> ChannelG
                 assert isinstance(tensor, PartedTensor)
                 for at, part in places(tensor.axis.parts):
                     writers.append(partial(_reorder_part, tensor, at, part.repeats))
-    widths_at = {choice: (choice // group.unit,) for choice in group.choices}
+    widths_at: dict[Choice, tuple[int, ...]] = {
+        choice: (choice // group.unit,) for choice in group.choices
+    }
     return ChannelGroup(
         dimension=group.name,
         widths_at=widths_at,

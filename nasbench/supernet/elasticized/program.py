@@ -211,7 +211,8 @@ class Schedule:
 
 def plain_arguments(arguments: Any) -> Any:
     """The arguments of a torch.fx node with a `Ref` for each node."""
-    found = fx.node.map_arg(arguments, lambda node: Ref(node.name))
+    as_reference: Any = lambda node: Ref(node.name)  # noqa: E731 - its type is no argument's
+    found = fx.node.map_arg(arguments, as_reference)
     return _without_fx_containers(found)
 
 

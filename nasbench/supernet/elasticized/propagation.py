@@ -172,8 +172,8 @@ class Propagation:
         before = [m for n in node.all_input_nodes for m in self._measured.get(n.name, ())]
         second = node.args[1] if len(node.args) > 1 else None
         if name in ("size", "getitem") and isinstance(second, int):
-            return [(x, second % x.ndim) for x, axis in (*tensors, *before) if axis is None] + [
-                (x, axis) for x, axis in before if axis is not None
+            return [
+                (x, second % x.ndim if axis is None else axis) for x, axis in (*tensors, *before)
             ]
         return tensors + before
 

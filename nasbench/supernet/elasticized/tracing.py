@@ -191,7 +191,7 @@ def _out_of_place(network: nn.Module, graph: fx.Graph) -> None:
     modules = dict(network.named_modules())
     in_place = {name for name, m in modules.items() if getattr(m, "inplace", False) is True}
     for name in in_place:
-        modules[name].inplace = False  # type: ignore[assignment]
+        modules[name].inplace = False
     for node in graph.nodes:
         if node.op == "call_function" and node.target in _OUT_OF_PLACE:
             node.target = _OUT_OF_PLACE[node.target]
@@ -203,7 +203,7 @@ def _out_of_place(network: nn.Module, graph: fx.Graph) -> None:
             continue
         written = node.args[0] if node.args else None
         if isinstance(written, fx.Node):  # who reads it later reads what was written
-            written.replace_all_uses_with(node, lambda user, after=node: after < user)
+            written.replace_all_uses_with(node, node.__lt__)
 
 
 def _is_in_place(method: str) -> bool:
