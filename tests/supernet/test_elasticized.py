@@ -213,7 +213,7 @@ class Calls(nn.Module):
         self.fc = nn.Linear(width, 2)
 
     def forward(self, x):
-        return self.fc(self.function(self.conv(x)).mean((2, 3)))
+        return self.fc(input=self.function(self.conv(x)).mean((2, 3)))
 
 
 class TestWhatStaysAsItIs:
@@ -272,6 +272,16 @@ class TestWhatStaysAsItIs:
             return x.tanh_() + y + x
 
         supernet, _ = self.reasons(Calls(function), images(3, 4))
+        assert [d.name for d in supernet.space] == ["conv.width"]
+
+    def test_one_channel_alone(self):
+        model = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1))
+        supernet, reasons = self.reasons(model, images(3, 4))
+        assert "one alone" in reasons["0.width"]
+        assert [d.name for d in supernet.space] == ["1.width"]
+
+    def test_an_input_that_is_given_by_name(self):
+        supernet, _ = self.reasons(Calls(lambda x: nn.functional.relu(input=x)), images(3, 4))
         assert [d.name for d in supernet.space] == ["conv.width"]
 
     def test_a_layer_with_hooks(self):
@@ -362,6 +372,7 @@ class TestWhatIsRefused:
             (Writes(), "does not support item assignment"),
             (Draws(), "does not compute what the network does"),
             (nn.Linear(5, 2), "does not run on the example inputs"),
+            (nn.Sequential(nn.SyncBatchNorm(4)), "cannot be calibrated"),
             (nn.Sequential(nn.BatchNorm1d(4, affine=False)), "cannot be calibrated"),
         ],
     )

@@ -137,7 +137,10 @@ def _writers(compilation: Compilation, group: int) -> list[tuple[str, int, int]]
                 (makers if is_maker else keepers).append((name, part.repeats, number))
                 break
     for name, (axis, _) in compilation.parameters.items():
-        keepers += [(name, part.repeats, 0) for part in axis.parts if part.group == group][:1]
+        groups = list(dict.fromkeys(p.group for p in axis.parts if p.group is not None))
+        for part in [part for part in axis.parts if part.group == group][:1]:
+            number = groups.index(group) + 1 if len(groups) > 1 else 0
+            keepers.append((name, part.repeats, number))
     return makers + keepers
 
 

@@ -142,6 +142,8 @@ class Compilation:
         if isinstance(module, nn.Unflatten) and self._varies(node):
             return self._reshape(node, args)
         kind: Any = "layer" if target in elastic_layers else "call_module"
+        if kind == "layer":  # which takes one tensor, however it was given
+            args, kwargs = (args or tuple(kwargs.values()))[:1], {}
         positions = self._positions(node, module)
         return Step(node.name, kind, target, args, kwargs, positions=positions, macs=macs)
 

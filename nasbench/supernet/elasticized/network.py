@@ -332,10 +332,10 @@ def _calibrate_inside(module: nn.Module, name: str) -> None:
             setattr(module, inner, OwnBatchNorm(child, static_axis(child.num_features)))
         else:
             _calibrate_inside(child, f"{name}.{inner}")
-    if isinstance(module, _BATCH_NORMS):
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
         raise RequestError(
-            f"'{name}' is a {type(module).__name__} without weights or running statistics, which "
-            "cannot be calibrated for each sub-network; give it both (affine, track_running_stats)"
+            f"'{name}' is a {type(module).__name__} that cannot be calibrated for each "
+            "sub-network; possible: BatchNorm1d, 2d and 3d with weights and running statistics"
         )
 
 

@@ -78,9 +78,10 @@ class Ties:
             self._reasons.setdefault(int(unit), reason)
 
     def reason(self, labels: Tensor) -> str:
-        """Why the first frozen unit of these is."""
+        """Why the first frozen unit of these is, or what else keeps them."""
         units = np.unique(self.units(labels))
-        return next(self._reasons[int(unit)] for unit in units if int(unit) in self._reasons)
+        reasons = (self._reasons[int(unit)] for unit in units if int(unit) in self._reasons)
+        return next(reasons, "there is one alone, which is always needed")
 
     def mark_heads(self, labels: Tensor) -> None:
         """Say of these units that they are heads of an attention."""
