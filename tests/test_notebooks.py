@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 TINY = {
     "quickstart": "EPOCHS, TRIALS = 3, 20",
+    "bring_your_own_model": "EPOCHS, FINETUNING, TRIALS = 1, 3, 20",
     "pareto_fronts": "EPOCHS, TRIALS, SEEDS = 3, 12, (0,)\nNUM_INITIAL = 5",
 }
 

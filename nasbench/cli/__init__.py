@@ -210,7 +210,11 @@ def list_command(
 @app.command("profile")
 def profile_command(
     config: Annotated[
-        str, typer.Argument(help="A YAML file, a run's folder, or a supernet family's name.")
+        str,
+        typer.Argument(
+            help="A YAML file, a run's folder, a supernet family's name, or module:function for a "
+            "network of your own."
+        ),
     ],
     settings: Settings = None,
 ) -> None:
@@ -220,6 +224,9 @@ def profile_command(
 
     if config in SUPERNETS:
         print_presets(profile_family(config))
+    elif ":" in config and not Path(config).exists():
+        for profile in profile_family(config):
+            print_profile(profile)
     else:
         print_profile(profile_run(load(Path(config), settings or [])))
 

@@ -194,8 +194,11 @@ def print_profile(profile: "Profile") -> None:
     table.add_row("largest : smallest", *(f"{ratio:.1f}" for ratio in ratios))
     console = _console()
     console.print(table)
-    for names, choices in _alike(profile.elastic).items():
-        console.print(f"{names}: {choices}", highlight=False, markup=False, soft_wrap=True)
+    if profile.found:
+        _print_found(console, profile)
+    else:
+        for names, choices in _alike(profile.elastic).items():
+            console.print(f"{names}: {choices}", highlight=False, markup=False, soft_wrap=True)
     if profile.num_added:
         share = profile.num_added / (profile.num_trained - profile.num_added)
         console.print(
@@ -230,6 +233,28 @@ def _named(names: Sequence[str]) -> str:
     if len(names) <= 3:
         return ", ".join(names)
     return f"{names[0]}, ..., {names[-1]} ({len(names)} dimensions)"
+
+
+def _print_found(console: Console, profile: "Profile") -> None:
+    """The dimensions of a network of one's own, and what stays as it is."""
+    table = Table()
+    for heading in ("dimension", "choices", "active where"):
+        table.add_column(heading)
+    for dimension in profile.found:
+        when = dimension.active_when
+        condition = f"{when.dimension} is {_listed(when.choices)}" if when else ""
+        table.add_row(escape(dimension.name), _listed(dimension.choices), escape(condition))
+    console.print(table)
+    of_reason: dict[str, list[str]] = {}
+    for part in profile.static:
+        of_reason.setdefault(part.reason, []).append(part.name)
+    for reason, names in of_reason.items():
+        said = f"static, because {reason}: {', '.join(names)}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+
+
+def _listed(choices: Sequence[object]) -> str:
+    return ", ".join(map(str, choices))
 
 
 def print_presets(profiles: list["Profile"]) -> None:

@@ -11,9 +11,10 @@ from nasbench.cost import count_parameters
 from nasbench.errors import RequestError
 from nasbench.experiment.parts import build_supernet, build_task, check_reachable, counts_of
 from nasbench.objectives import Constraint
-from nasbench.space import Choice
+from nasbench.space import Choice, ElasticDimension
 from nasbench.supernet import SUPERNETS
 from nasbench.supernet.base import Supernet
+from nasbench.supernet.elasticized import Elasticized, StaticPart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Profile:
         num_trained: parameters that training holds; not counted for a family's presets.
         num_added: those of them that plain slices would not need, and no sub-network takes along.
         elastic: the elastic dimensions with their choices; not told of a family's presets.
+        found: of a network of one's own, the dimensions that were found in it.
+        static: what of it stays as it is, with the reasons.
     """
 
     name: str
@@ -37,6 +40,8 @@ class Profile:
     num_trained: int = 0
     num_added: int = 0
     elastic: Mapping[str, Sequence[Choice]] = field(default_factory=dict)
+    found: tuple[ElasticDimension, ...] = ()
+    static: tuple[StaticPart, ...] = ()
 
     def ratio(self, metric: str) -> float:
         """Largest to smallest."""
@@ -62,6 +67,7 @@ def profile_run(config: RunConfig) -> Profile:
         num_trained=num_trained,
         num_added=num_trained - num_sliced,
         elastic={dimension.name: dimension.choices for dimension in supernet.space},
+        **_of_own_network(supernet),
     )
 
 
@@ -71,9 +77,22 @@ def profile_family(family: str) -> list[Profile]:
     for preset in SUPERNETS[family].presets:
         with torch.device("meta"):  # sizes only: large presets take no memory
             supernet = SUPERNETS[family].build(preset)
-        name = f"{family} {preset}"
-        profiles.append(Profile(name=name, size=supernet.space.size, counts=_counts(supernet)))
+        profiles.append(
+            Profile(
+                name=f"{family} {preset}",
+                size=supernet.space.size,
+                counts=_counts(supernet),
+                **_of_own_network(supernet),
+            )
+        )
     return profiles
+
+
+def _of_own_network(supernet: Supernet[Any]) -> dict[str, Any]:
+    """What was found in a network that is no family's."""
+    if not isinstance(supernet, Elasticized):
+        return {}
+    return {"found": supernet.space.dimensions, "static": supernet.static}
 
 
 def _without_sharing(supernet: Supernet[Any]) -> dict[str, Any]:

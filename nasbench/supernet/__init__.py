@@ -2,6 +2,8 @@
 
     SUPERNETS["mobilenet_v3"].build(preset="tiny")      a supernet
     build_supernet(supernet.settings)                   the same one again, elsewhere
+    elasticize(model, example_inputs)                   a supernet of a network of one's own
+    SUPERNETS["my_networks:make_model"].build()         the same of what a function makes
 
 Importing this package imports no torch; the first look into `SUPERNETS` does.
 """
@@ -10,15 +12,44 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nasbench.errors import RequestError
 from nasbench.registry import Registry
 
 if TYPE_CHECKING:
     from nasbench.supernet.base import Supernet, SupernetFamily
+    from nasbench.supernet.elasticized import elasticize
     from nasbench.supernet.training.calibration import calibrate
 
-__all__ = ["SUPERNETS", "build_supernet", "Supernet", "SupernetFamily", "calibrate"]
+__all__ = [
+    "SUPERNETS",
+    "build_supernet",
+    "Supernet",
+    "SupernetFamily",
+    "calibrate",
+    "elasticize",
+]
 
-SUPERNETS: "Registry[SupernetFamily[Any]]" = Registry(
+
+class SupernetRegistry(Registry["SupernetFamily[Any]"]):
+    """Families by name; `module:object` is a family, or what makes a network of one's own."""
+
+    def _load(self, target: str) -> "SupernetFamily[Any]":
+        from nasbench.supernet.base import SupernetFamily
+
+        found: Any = super()._load(target)
+        if isinstance(found, SupernetFamily):
+            return found
+        if not callable(found):
+            raise RequestError(
+                f"{self.kind} '{target}' is a {type(found).__name__}, neither a SupernetFamily nor "
+                "a function that makes a network"
+            )
+        return importlib.import_module("nasbench.supernet.elasticized.family").family_of(
+            target, found
+        )
+
+
+SUPERNETS = SupernetRegistry(
     "supernet family",
     {
         "mobilenet_v3": "nasbench.supernet.families.mobilenet_v3:MOBILENET_V3",
@@ -59,6 +90,7 @@ def build_supernet(settings: Mapping[str, Any], *, with_pretrained: bool = True)
 _LAZY = {
     "Supernet": "nasbench.supernet.base",
     "SupernetFamily": "nasbench.supernet.base",
+    "elasticize": "nasbench.supernet.elasticized",
     "calibrate": "nasbench.supernet.training.calibration",
 }
 

@@ -22,12 +22,7 @@ from nasbench.supernet.blocks import Block
 from nasbench.supernet.channel_order import ChannelGroup
 from nasbench.supernet.layers import Counts, ElasticLinear
 from nasbench.supernet.searchable import Searchable
-from nasbench.supernet.sharing import (
-    SHARINGS,
-    ElasticLayer,
-    ReadsArchitecture,
-    SharedWeight,
-)
+from nasbench.supernet.sharing import SHARINGS, ElasticLayer, ReadsArchitecture
 
 Shape = TypeVar("Shape")
 
@@ -252,7 +247,7 @@ class Supernet(nn.Module, ABC, Generic[Shape]):
         self, groups: Sequence[ChannelGroup], batches: Sequence[tuple[Tensor, ...]]
     ) -> list[Tensor]:
         """The root mean square of each channel's values, for each group."""
-        squares: dict[SharedWeight, list[Tensor]] = {group.reader: [] for group in groups}
+        squares: dict[object, list[Tensor]] = {group.reader: [] for group in groups}
         readers = [
             m for m in self.modules() if isinstance(m, ElasticLinear) and m.shared in squares
         ]

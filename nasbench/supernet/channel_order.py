@@ -13,12 +13,22 @@ order: a head's importance is the sum of theirs.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from nasbench.space import Choice
-from nasbench.supernet.sharing import SharedWeight
+
+
+class ChannelReader(Protocol):
+    """What reads channels: the weight of a layer, or several as one."""
+
+    def input_importance(self) -> Tensor:
+        """How much each channel matters, (channels,)."""
+
+    def reorder(self, *, inputs: Tensor) -> None:
+        """Put the channels into another order: position i gets what was at `inputs[i]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +40,14 @@ class ChannelGroup:
         widths_at: those numbers for each of the dimension's choices; several, where they follow
             from another dimension as well.
         writers: each puts the channels that a layer writes into the given order.
-        reader: the weight whose inputs they are.
+        reader: what they are the inputs of.
         unit: channels in a row that stay together, such as a head's.
     """
 
     dimension: str
     widths_at: Mapping[Choice, Collection[int]]
     writers: Sequence[Callable[[Tensor], None]]
-    reader: SharedWeight
+    reader: ChannelReader
     unit: int = 1
 
     def importance(self, carried_C: Tensor | None = None) -> Tensor:

@@ -154,14 +154,40 @@ class ElasticConv2d(nn.Module):
         return Counts(num_weights, num_weights * num_pixels)
 
 
-class ElasticDepthwiseConv2d(nn.Module):
-    """Depthwise convolution with an elastic kernel size, without bias.
+class ElasticKernel(nn.Module):
+    """A square kernel with smaller ones within it.
 
     A smaller kernel is the center of the next larger one times a learned matrix, which all
     channels share: the chain of transforms of Once-for-all (Cai et al., ICLR 2020, section 3.3),
     7 -> 5 -> 3 where those are the sizes. We store how far each matrix is from the identity,
     zero at first, so that weight decay draws it to the identity and not to zero.
     """
+
+    def __init__(self, kernel_sizes: Sequence[int]) -> None:
+        super().__init__()
+        falling = sorted(kernel_sizes, reverse=True)
+        self.smaller_sizes = tuple(falling[1:])
+        self.transforms = nn.ParameterList(
+            torch.zeros(size**2, size**2) for size in self.smaller_sizes
+        )
+        for larger, size in pairwise(falling):
+            self.register_buffer(f"center_{size}", _center(larger, size), persistent=False)
+
+    def crop(self, weight_OIKK: Tensor, kernel_size: int) -> Tensor:
+        """The weight of that size; the largest as it is."""
+        if kernel_size == weight_OIKK.shape[-1]:
+            return weight_OIKK
+        weight_NK = weight_OIKK.flatten(2).flatten(0, 1)
+        for index, size in enumerate(self.smaller_sizes):
+            if size < kernel_size:
+                break
+            center_NK = weight_NK.index_select(1, self.get_buffer(f"center_{size}"))
+            weight_NK = torch.addmm(center_NK, center_NK, self.transforms[index])
+        return weight_NK.view(*weight_OIKK.shape[:2], kernel_size, kernel_size)
+
+
+class ElasticDepthwiseConv2d(ElasticKernel):
+    """Depthwise convolution with an elastic kernel size, without bias."""
 
     def __init__(
         self,
@@ -170,29 +196,15 @@ class ElasticDepthwiseConv2d(nn.Module):
         *,
         stride: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(kernel_sizes)
         self.stride = stride
-        falling = sorted(kernel_sizes, reverse=True)
-        shape = (channels, 1, falling[0], falling[0])
+        largest = max(kernel_sizes)
+        shape = (channels, 1, largest, largest)
         self.shared: SharedWeight = SlicedWeight(shape, has_bias=False, initialize=_he_normal)
-        self.smaller_sizes = tuple(falling[1:])
-        self.transforms = nn.ParameterList(
-            torch.zeros(size**2, size**2) for size in self.smaller_sizes
-        )
-        for larger, size in pairwise(falling):
-            self.register_buffer(f"center_{size}", _center(larger, size), persistent=False)
 
     def _kernel(self, channels: int, kernel_size: int) -> Tensor:
         weight_C1KK, _ = self.shared.leading(channels, 1)
-        if kernel_size == weight_C1KK.shape[-1]:
-            return weight_C1KK
-        weight_CK = weight_C1KK.flatten(1)
-        for index, size in enumerate(self.smaller_sizes):
-            if size < kernel_size:
-                break
-            center_CK = weight_CK.index_select(1, self.get_buffer(f"center_{size}"))
-            weight_CK = torch.addmm(center_CK, center_CK, self.transforms[index])
-        return weight_CK.view(channels, 1, kernel_size, kernel_size)
+        return self.crop(weight_C1KK, kernel_size)
 
     def forward(self, x_BCHW: Tensor, kernel_size: int) -> Tensor:
         """(B, C, H, W) -> (B, C, H / stride, W / stride)."""
