@@ -19,7 +19,8 @@ _CONNECT_TIMEOUT_S = 5.0
 def connected(resources: ResourcesConfig, num_workers: int | None = None) -> Iterator[None]:
     """Ray for the duration of the block.
 
-    Without an address, Ray starts here with enough CPUs for the workers and one latency slot.
+    Without an address, Ray starts here with enough CPUs for the workers and one latency slot. In a
+    process that Ray started, such as a sweep's member, it is there already and stays.
 
     Args:
         num_workers: how many workers there will be; None says `resources.workers`.
@@ -27,10 +28,13 @@ def connected(resources: ResourcesConfig, num_workers: int | None = None) -> Ite
     Raises:
         RequestError: if no cluster answers at the address.
     """
-    if resources.address is not None:
-        check_address(resources.address)
     import ray
 
+    if ray.is_initialized():
+        yield
+        return
+    if resources.address is not None:
+        check_address(resources.address)
     workers = resources.workers if num_workers is None else num_workers
     try:
         if resources.address is None:

@@ -41,6 +41,7 @@ from nasbench.search.loop import Evaluate, run_search
 from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.training.checkpoint import checkpoint_folder, latest_step
+from nasbench.supernet.training.monitor import quality
 from nasbench.supernet.training.trainer import StepReport
 from nasbench.trials import Trial, TrialState
 
@@ -55,8 +56,14 @@ def train(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     num_steps = config.training.epochs * task.num_batches(config.training.batch_size)
     progress.start("train", num_steps, latest_step(run.checkpoints))
 
+    looks: Mapping[str, Mapping[str, float]] = {}
+
     def show(report: StepReport) -> None:
+        nonlocal looks
         progress.advance(_described_step(report, config.training.epochs, task.metrics[0]))
+        if report.looks != looks:
+            looks = report.looks
+            progress.looked(report.epoch, quality(task, looks))
 
     recipe = TrainingRecipe(
         supernet_settings=supernet.settings,
