@@ -179,12 +179,14 @@ def plot_merged_front(groups: Groups, ax: Axes | None = None) -> Axes:
     front = front[np.lexsort((losses[front, 0], losses[front, 1]))]
     dark: dict[str, Any] = {"color": "#404040", "lw": 1.0, "zorder": 2}
     ax.step(rightwards[front], upwards[front], where="post", **dark)
-    for label, (color, marker, _) in zip(groups, _styles(groups), strict=True):
+    sizes = np.linspace(64, 26, len(groups))  # what two groups found can be seen of both
+    styles = zip(groups, _styles(groups), sizes, strict=True)
+    for label, (color, marker, _), size in styles:
         own = front[[labels[index] == label for index in front]]
         if len(own):
             label = f"{label} ({len(own)})"
             ax.scatter(
-                rightwards[own], upwards[own], s=30, color=color, marker=marker, zorder=3,
+                rightwards[own], upwards[own], s=size, color=color, marker=marker, zorder=3,
                 label=label,
             )  # fmt: skip
     _label(ax, "y", _known(objectives[0].metric))

@@ -234,21 +234,21 @@ class _Watch(tune.Callback):
 
     on_event: Callable[[Event], None]
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        _tell(trial, "running")
+    def on_trial_start(self, **info: Any) -> None:
+        _tell(info["trial"], "running")
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        if "ended" not in result:
-            _tell(trial, "running", told=result)
+    def on_trial_result(self, **info: Any) -> None:
+        if "ended" not in info["result"]:
+            _tell(info["trial"], "running", told=info["result"])
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        last = trial.last_result
-        _tell(trial, last.get("ended", "stopped"), last.get("reason", ""), told=last)
+    def on_trial_complete(self, **info: Any) -> None:
+        last = info["trial"].last_result
+        _tell(info["trial"], last.get("ended", "stopped"), last.get("reason", ""), told=last)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        _tell(trial, "failed", f"its process died {trial.num_failures} times")
+    def on_trial_error(self, **info: Any) -> None:
+        trial = info["trial"]
+        again = f" {trial.num_failures} times" if trial.num_failures > 1 else ""
+        _tell(trial, "failed", f"its process died{again}")
 
 
 def _tell(trial: Any, state: str, reason: str = "", told: Mapping[str, Any] | None = None) -> None:
