@@ -5,9 +5,10 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from nasbench.config import ResourcesConfig
-from nasbench.errors import RequestError
+from nasbench.errors import MissingExtraError, RequestError
 
 LATENCY_SLOT = "latency_slot"
 """The resource that a node offers once and that whoever measures a latency there holds."""
@@ -63,6 +64,7 @@ def check_address(address: str) -> None:
 
     Raises:
         RequestError: if nothing answers, or the text is no address.
+        MissingExtraError: if Ray's client is needed and not installed.
     """
     if address == "auto":
         return
@@ -75,6 +77,8 @@ def check_address(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise _no_answer(address) from error
+    if address.startswith("ray://") and find_spec("grpc") is None:
+        raise MissingExtraError("grpcio", "cluster", "an address that begins with ray://")
 
 
 def _no_answer(address: str) -> RequestError:
