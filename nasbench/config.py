@@ -156,6 +156,13 @@ class TrainingConfig(Section):
         return self.model_dump(mode="json", exclude=elsewhere)
 
 
+class ScreeningConfig(Section):
+    """A cheap evaluation, with less data, before the full one; see `nasbench.search.screening`."""
+
+    validation_samples: PositiveInt
+    calibration_samples: PositiveInt = 128
+
+
 class EvaluationConfig(Section):
     """How a sub-network's accuracy is measured."""
 
@@ -164,6 +171,8 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 256
     validation_samples: PositiveInt | None = None
     """Validation samples that a search measures with; None takes all."""
+    screening: ScreeningConfig | None = None
+    """Evaluate with so much less first, and fully what could reach the front; None never does."""
 
 
 class LatencyConfig(Section):

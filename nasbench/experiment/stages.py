@@ -38,12 +38,13 @@ from nasbench.export.manifest import export_subnetwork
 from nasbench.objectives import Constraint
 from nasbench.search import SearchProblem
 from nasbench.search.loop import Evaluate, run_search
+from nasbench.search.screening import Screening
 from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.training.checkpoint import checkpoint_folder, latest_step
 from nasbench.supernet.training.monitor import quality
 from nasbench.supernet.training.trainer import StepReport
-from nasbench.trials import Trial, TrialState
+from nasbench.trials import FULL, Trial, TrialState
 
 _NUM_VERIFIED = 512  # test samples on which an exported file is compared with the supernet
 
@@ -117,12 +118,22 @@ def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
         run.begin_search(
             supernet.space, search_fingerprint(run.config, supernet, task), constraints
         )
+        problem = build_problem(run, supernet, constraints)
+        initial = (supernet.largest, supernet.smallest)  # they bound the front
+        if run.config.evaluation.screening is not None:
+            evaluate = Screening(
+                problem,
+                evaluate,
+                run.open_store().trials,
+                num_initial=len(initial),
+                batch_size=run.config.search.batch_size,
+            ).evaluate
         return _spend_budget(
             run,
-            build_problem(run, supernet, constraints),
+            problem,
             evaluate,
             progress,
-            initial=(supernet.largest, supernet.smallest),  # they bound the front
+            initial=initial,
             max_consecutive_failures=run.config.search.max_consecutive_failures,
         )
 
@@ -154,15 +165,17 @@ def _spend_budget(
     )
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     conditions = completed[-1].conditions if completed else {}
-    return {"num_completed": len(completed), "num_failed": len(trials) - len(completed)} | (
-        {"latency_conditions": conditions} if conditions else {}
-    )
+    found = {"num_completed": len(completed), "num_failed": len(trials) - len(completed)}
+    if run.config.evaluation.screening is not None:
+        found["num_screened"] = sum(trial.fidelity != FULL for trial in completed)
+    return found | ({"latency_conditions": conditions} if conditions else {})
 
 
 def _described(run: Run, trial: Trial) -> str:
     if trial.state is TrialState.FAILED:
         return f"failed: {trial.error}"
-    return ", ".join(f"{o.metric} {trial.measurements[o.metric]:.4g}" for o in run.objectives)
+    found = ", ".join(f"{o.metric} {trial.measurements[o.metric]:.4g}" for o in run.objectives)
+    return found if trial.fidelity == FULL else f"{found} (screened)"
 
 
 def _with_prediction(measure: Evaluate, predicted_ms: Callable[[Architecture], float]) -> Evaluate:
