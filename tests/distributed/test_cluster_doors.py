@@ -31,12 +31,15 @@ def head():
     environment = {**os.environ, "PYTHONPATH": python_path()}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, start_new_session=True, env=environment, **quiet) as process:
-        deadline = time.monotonic() + 180
-        while not (is_open(client) and is_open(dashboard)):
-            assert time.monotonic() < deadline, "the head did not start"
-            time.sleep(0.5)
-        yield f"ray://127.0.0.1:{client}", f"http://127.0.0.1:{dashboard}"
-        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            deadline = time.monotonic() + 180
+            while not (is_open(client) and is_open(dashboard)):
+                assert process.poll() is None, "the head ended"
+                assert time.monotonic() < deadline, "the head did not start"
+                time.sleep(0.5)
+            yield f"ray://127.0.0.1:{client}", f"http://127.0.0.1:{dashboard}"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 def python_path():
@@ -63,6 +66,8 @@ def call(folder, *command):
         "PYTHONPATH": python_path(),
         "XDG_STATE_HOME": str(folder / "state"),
     }
+    if (Path.home() / ".ray" / "auth_token").exists():  # which the head has made, maybe
+        environment.setdefault("RAY_AUTH_MODE", "token")
     done = subprocess.run(
         command,
         cwd=folder,
