@@ -385,16 +385,23 @@ def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str =
 def read_yaml(path: Path) -> dict[str, Any]:
     """The settings in a YAML file; RequestError if it is missing or holds none."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RequestError(f"there is no configuration file '{path}'") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"cannot read the configuration file '{path}': {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """The settings in a text that was read from `source`; RequestError if it holds none."""
+    try:
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
-        raise RequestError(f"'{path}' is not valid YAML: {problem}") from None
+        raise RequestError(f"'{source}' is not valid YAML: {problem}") from None
     if not isinstance(content, dict):
-        raise RequestError(f"'{path}' holds no settings; expected sections such as 'task:'")
+        raise RequestError(f"'{source}' holds no settings; expected sections such as 'task:'")
     return content
 
 

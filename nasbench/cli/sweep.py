@@ -130,6 +130,7 @@ class _Members:
 def print_outcome(name: str, outcome: "Outcome", place: str) -> None:
     """One row per member, the reference point, and what was written."""
     from nasbench.cli.tables import spread, table_console
+    from nasbench.experiment.sweep import HYPERVOLUME
 
     best = list(
         dict.fromkeys(key for row in outcome.rows for key in row if key.startswith("best "))
@@ -140,7 +141,7 @@ def print_outcome(name: str, outcome: "Outcome", place: str) -> None:
         table.add_column(escape(heading), justify="left" if is_left else "right")
     for row in spread(outcome.rows):
         state = f"{row['state']}: {row['reason']}" if row["reason"] else row["state"]
-        numbers = [("hypervolume", ".4f"), *((key, ".4g") for key in best)]
+        numbers = [(HYPERVOLUME, ".4f"), *((key, ".4g") for key in best)]
         numbers += [("num_trials", "d"), ("seconds", ".0f")]
         cells = ["-" if row.get(key) is None else format(row[key], form) for key, form in numbers]
         table.add_row(escape(row["member"]), escape(state), *cells)

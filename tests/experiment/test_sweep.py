@@ -14,7 +14,7 @@ import yaml
 import nasbench as nb
 from nasbench.experiment.html_report import summarize
 from nasbench.experiment.run import Run
-from nasbench.experiment.sweep import Place, conclude, load_sweep
+from nasbench.experiment.sweep import HYPERVOLUME, Place, conclude, load_sweep
 from nasbench.experiment.sweep.sweep import Status
 from nasbench.objectives import losses_of
 from nasbench.pareto import dominates
@@ -159,7 +159,7 @@ class TestOutcome:
         assert set(outcome.references) == {"digits", "sst2"}
         runs = [Run(out / "members" / member.name, member.config) for member in members[:4]]
         expected = [each["hypervolume"] for each in summarize(runs)]
-        assert [row["hypervolume"] for row in outcome.rows[:4]] == pytest.approx(expected)
+        assert [row[HYPERVOLUME] for row in outcome.rows[:4]] == pytest.approx(expected)
         assert {path.name for path in out.iterdir() if path.is_file()} == {
             "sweep.csv", "pareto.csv", "hypervolume-digits.png", "hypervolume-sst2.png",
             "pareto-digits.png", "pareto-sst2.png",

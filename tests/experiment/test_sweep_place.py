@@ -1,6 +1,7 @@
 """Where a sweep lies: copies of members' folders that survive a kill at any file."""
 
 import json
+import os
 
 import pytest
 
@@ -116,6 +117,20 @@ def test_for_reading_the_supernet_stays_where_it_is(place, folder, tmp_path):
 def test_a_list_cannot_reach_out_of_the_folder(place, folder, file):
     place.write("members/a/.files.json", json.dumps([file]))
     with pytest.raises(RequestError, match="lists a file outside of it"):
+        folder()
+
+
+def test_a_damaged_file_is_named(place):
+    place.write("sweep.json", "{")
+    with pytest.raises(RequestError, match=r"shared/sweep.json' is damaged"):
+        place.read_json("sweep.json")
+    assert place.read_json("none.json") is None
+
+
+def test_a_folder_for_copies_that_somebody_else_made_is_refused(place, folder, tmp_path):
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / f"nasbench-{os.getuid()}").symlink_to(tmp_path)
+    with pytest.raises(RequestError, match="belongs to somebody else"):
         folder()
 
 

@@ -167,3 +167,19 @@ def test_a_run_is_told_from_a_sweep(load, tmp_path):
     load(grid={"seed": [0]})
     with pytest.raises(RequestError, match="describes one run, not a sweep; use: nasbench run"):
         load_sweep(tmp_path / "base.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("seed=3", "'seed' is what the sweep varies"),
+        ("supernet.preset=tiny", "'supernet.preset' is what the sweep varies"),
+        ("search={algorithm: linas}", "'search' is what the sweep varies"),
+        ("resources.address=auto", "name the cluster with --address"),
+    ],
+)
+def test_an_override_that_would_do_nothing_is_refused(load, override, sentence):
+    supernets = [{"family": "mobilenet_v3"}, {"family": "resnet"}]
+    grid = {"seed": [0], "supernet": supernets, "search.algorithm": ["random"]}
+    with pytest.raises(RequestError, match=sentence):
+        load([override], grid=grid)

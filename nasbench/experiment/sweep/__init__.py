@@ -4,12 +4,13 @@
 `sweep` does all of them, `outcome` says what came of it.
 """
 
-from nasbench.experiment.sweep.outcome import Outcome, conclude
+from nasbench.experiment.sweep.outcome import HYPERVOLUME, Outcome, conclude
 from nasbench.experiment.sweep.place import Place
 from nasbench.experiment.sweep.settings import Sweep, load_sweep
 from nasbench.experiment.sweep.sweep import check_sweep, execute_sweep, read_statuses
 
 __all__ = [
+    "HYPERVOLUME",
     "Outcome",
     "Place",
     "Sweep",

@@ -1,12 +1,11 @@
 """One member of a sweep, done in a process of its own."""
 
-import json
+import re
 import shutil
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from nasbench.distributed.sweep import Tell
 from nasbench.errors import NasbenchError, RequestError
@@ -82,7 +81,7 @@ class MemberWork:
                 self._take_supernet(run, member.leader)
             execute(run, run.stages, ToldProgress(tell, copy))
         finally:
-            copy.keep()
+            copy.leave()
 
     def _take_supernet(self, run: Run, leader: str) -> None:
         """Put the leader's trained supernet, whose training is the same, into the run."""
@@ -98,9 +97,9 @@ class MemberWork:
 
 def checkpoint_of(place: Place, name: str) -> str | None:
     """The name of a member's last checkpoint; None where its supernet is not trained."""
-    record = json.loads(place.read(f"members/{name}/run.json") or "{}")
-    found = record.get("stages", {}).get("train", {}).get("checkpoint")
-    return None if found is None else Path(str(found)).name
+    record = place.read_json(f"members/{name}/run.json") or {}
+    found = str(record.get("stages", {}).get("train", {}).get("checkpoint"))
+    return found if re.fullmatch(r"step-\d+", found) else None
 
 
 def _wait_until_free(run: Run) -> None:

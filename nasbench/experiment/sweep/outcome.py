@@ -28,6 +28,7 @@ from nasbench.space import SearchSpace
 from nasbench.trials import Trial
 
 _COMPARED = ("task", "table", "latency", "evaluation", "search.objectives")
+HYPERVOLUME = "hypervolume [share of the box]"
 _MAX_GROUPS = 6  # as many as a figure has styles for
 
 
@@ -90,6 +91,7 @@ def conclude(sweep: Sweep, place: Place, statuses: Mapping[str, Status]) -> Outc
         }
         written, references, fronts = [], {}, []
         volumes: dict[str, float] = {}
+        points: dict[str, str] = {}
         problems = _problems(list(found.values()))
         for label, searches in problems.items():
             reference, curves = comparable_hypervolumes([each.losses for each in searches])
@@ -98,15 +100,18 @@ def conclude(sweep: Sweep, place: Place, statuses: Mapping[str, Status]) -> Outc
                 each.member.name: float(curve[-1])
                 for each, curve in zip(searches, curves, strict=True)
             }
+            points |= dict.fromkeys((each.member.name for each in searches), references[label])
             fronts += _merged_front(searches)
             suffix = "" if len(problems) == 1 else "-" + re.sub(r"[^A-Za-z0-9._]+", "-", label)
             written += _draw(searches, volumes, Path(scratch), suffix)
         for name in written:
             place.write(name, (Path(scratch) / name).read_bytes())
-    rows = [
-        _row(member, statuses[member.name], found.get(member.name), volumes)
-        for member in sweep.members
-    ]
+    rows = []
+    for member in sweep.members:
+        row = _row(member, statuses[member.name], found.get(member.name))
+        if member.name in volumes:
+            row |= {HYPERVOLUME: volumes[member.name], "reference_point": points[member.name]}
+        rows.append(row)
     place.write("sweep.csv", pd.DataFrame(rows).to_csv(index=False))
     if fronts:
         place.write("pareto.csv", pd.DataFrame(fronts).to_csv(index=False))
@@ -191,9 +196,7 @@ def _merged_front(searches: Sequence[_Found]) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(
-    member: Member, status: Status, found: _Found | None, volumes: Mapping[str, float]
-) -> dict[str, Any]:
+def _row(member: Member, status: Status, found: _Found | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "member": member.name,
         **{key: _cell(value) for key, value in member.settings.items()},
@@ -206,7 +209,6 @@ def _row(
     row |= {
         "num_completed": len(found.completed) + len(found.infeasible),
         "num_trials": len(found.losses),
-        "hypervolume": volumes.get(member.name),
     }
     for objective in found.objectives:
         values = [trial.measurements[objective.metric] for trial in found.completed]

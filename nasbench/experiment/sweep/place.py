@@ -14,6 +14,7 @@ whole, and a list of files, written last, says which belong to it.
 """
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -88,6 +89,20 @@ class Place:
         except FileNotFoundError:
             return None
 
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file; None where there is none.
+
+        Raises:
+            RequestError: if it is damaged.
+        """
+        text = self.read(name)
+        try:
+            return None if text is None else json.loads(text)
+        except ValueError:
+            raise RequestError(
+                f"'{self}/{name}' is damaged; delete it and give the same command again"
+            ) from None
+
     def write(self, name: str, content: str | bytes) -> None:
         """Replace a file as a whole."""
         data = content.encode() if isinstance(content, str) else content
@@ -120,8 +135,7 @@ class Place:
         """
         if not self.has_copies:
             return Path(self.location) / "members" / name
-        above = for_reading or Path(tempfile.gettempdir()) / "nasbench" / self._scratch()
-        folder = above / name
+        folder = (for_reading or self._scratch()) / name
         if for_reading is None:  # what an earlier attempt left on this node may be outdated
             shutil.rmtree(folder, ignore_errors=True)
         for file in self._listed(name):
@@ -129,8 +143,13 @@ class Place:
                 self._get(f"members/{name}/{file}", folder / file)
         return folder
 
-    def _scratch(self) -> str:
-        return re.sub(r"\W+", "-", self.location).strip("-")
+    def _scratch(self) -> Path:
+        """A folder of this node, in which nobody else can have put anything."""
+        above = Path(tempfile.gettempdir()) / f"nasbench-{os.getuid()}"
+        above.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if above.is_symlink() or above.stat().st_uid != os.getuid():
+            raise RequestError(f"'{above}' belongs to somebody else; set TMPDIR to another folder")
+        return above / re.sub(r"\W+", "-", self.location).strip("-")
 
     def copy_part(self, name: str, part: str, to: Path) -> bool:
         """Copy a folder below a member's into a folder that is made; whether it was there.
@@ -159,12 +178,11 @@ class Place:
         files.get_file(path, str(to))
 
     def _listed(self, name: str) -> list[str]:
-        text = self.read(f"members/{name}/{_LIST}")
-        listed: list[str] = json.loads(text) if text else []
+        listed = self.read_json(f"members/{name}/{_LIST}") or []
         for file in listed:
             if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
                 raise RequestError(f"'{self.location}' lists a file outside of it: '{file}'")
-        return listed
+        return list(listed)
 
 
 class Copy:
@@ -196,6 +214,12 @@ class Copy:
                 files.rm_file(path)
         self._copied = present
         self._last = time.monotonic()
+
+    def leave(self) -> None:
+        """Copy what changed, and delete the folder that it is a copy of."""
+        self.keep()
+        if self._place.has_copies:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _present(self) -> dict[str, tuple[int, int]]:
         """File -> size and time of change; what begins with a dot is not finished."""

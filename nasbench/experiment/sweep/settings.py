@@ -138,6 +138,11 @@ class SweepConfig(Section):
     early_stopping: EarlyStoppingConfig | None = None
     members: MembersConfig = MembersConfig()
 
+    @property
+    def varied(self) -> list[str]:
+        """The settings in which members differ."""
+        return [*self.grid, *(self.sampled.settings if self.sampled else ())]
+
     @model_validator(mode="after")
     def _has_members(self) -> Self:
         if not self.grid and self.sampled is None:
@@ -147,13 +152,12 @@ class SweepConfig(Section):
                 raise ValueError(f"grid.{setting} is empty; give at least one value")
             if len({_written(value) for value in values}) < len(values):
                 raise ValueError(f"grid.{setting} has a value twice")
-        varied = [*self.grid, *(self.sampled.settings if self.sampled else ())]
-        places = [*self.settings, *varied]
+        places = [*self.settings, *self.varied]
         for setting in places:
             if setting in _ELSEWHERE:
                 raise ValueError(f"'{setting}' cannot be set here; {_ELSEWHERE[setting]}")
-        for setting in varied:
-            same = [p for p in places if p == setting or p.startswith(f"{setting}.")]
+        for setting in self.varied:
+            same = [place for place in places if _is_within(place, setting)]
             if len(same) > 1:
                 raise ValueError(f"'{setting}' is set twice, by '{same[0]}' and '{same[1]}'")
         return self
@@ -219,7 +223,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         raise RequestError(f"'{path}' describes one run, not a sweep; use: nasbench run {path}")
     config = validated(SweepConfig, content, source=str(path))
     base = read_yaml(path.parent / config.base)
-    for name, value in [*config.settings.items(), *map(parse_override, overrides)]:
+    for name, value in [*config.settings.items(), *_overriding(config, overrides)]:
         set_setting(base, name, value)
     varied = list(_combinations(config))
     members = [
@@ -227,6 +231,21 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         for name, settings in zip(_names(varied), varied, strict=True)
     ]
     return Sweep(config, _led(members))
+
+
+def _overriding(config: SweepConfig, overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """What overrides say of all members; RequestError for what members differ in."""
+    for name, value in map(parse_override, overrides):
+        if name in _ELSEWHERE:
+            raise RequestError(f"'{name}' cannot be set for a sweep; {_ELSEWHERE[name]}")
+        if any(_is_within(name, varied) or _is_within(varied, name) for varied in config.varied):
+            raise RequestError(f"'{name}' is what the sweep varies; change its YAML instead")
+        yield name, value
+
+
+def _is_within(setting: str, other: str) -> bool:
+    """Whether it is the other setting or a part of it."""
+    return setting == other or setting.startswith(f"{other}.")
 
 
 def _combinations(config: SweepConfig) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from nasbench.config import ResourcesConfig, differing_settings, parse_config
+from nasbench.config import ResourcesConfig, differing_settings, parse_config, parse_yaml
 from nasbench.distributed.cluster import LATENCY_SLOT, check_address, connected
 from nasbench.distributed.sweep import EarlyStopping, Event, TuneSettings, run_on_tune
 from nasbench.errors import RequestError
@@ -86,10 +86,13 @@ def _check_place(sweep: Sweep, place: Place) -> None:
                 f"'{place}' holds another sweep: it has a member '{name}'; choose another folder "
                 "with --out"
             )
-        text = place.read(f"members/{name}/config.yaml")
+        text, path = (
+            place.read(f"members/{name}/config.yaml"),
+            f"{place}/members/{name}/config.yaml",
+        )
         if text is None:
             continue
-        found = parse_config(yaml.safe_load(text), source=f"{place}/members/{name}/config.yaml")
+        found = parse_config(parse_yaml(text, path), source=path)
         different = differing_settings(found.identity(), members[name].config.identity())
         if different:
             raise RequestError(
@@ -100,9 +103,10 @@ def _check_place(sweep: Sweep, place: Place) -> None:
 
 def read_statuses(sweep: Sweep, place: Place) -> dict[str, Status]:
     """Where each member is, by what lies in the place."""
-    text = place.read("sweep.json")
-    known = json.loads(text)["members"] if text else {}
-    return {member.name: _status(member, place, known.get(member.name)) for member in sweep.members}
+    noted = (place.read_json("sweep.json") or {}).get("members", {})
+    if sweep.config.early_stopping is None:  # what was stopped may go on
+        noted = {}
+    return {member.name: _status(member, place, noted.get(member.name)) for member in sweep.members}
 
 
 def _status(member: Member, place: Place, noted: Mapping[str, str] | None) -> Status:
