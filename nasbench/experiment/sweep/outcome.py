@@ -59,7 +59,7 @@ class _Found:
     infeasible: list[Trial]
     losses: NDArray[np.float64]
     front: list[Trial]
-    table: Mapping[int, Mapping[str, Any]]  # the rows of pareto.csv, by the trial's number
+    table: Mapping[Any, Mapping[Any, Any]]  # the rows of pareto.csv, by the trial's number
     seconds: float
 
     @classmethod
