@@ -55,10 +55,16 @@ class TestBadInput:
                 {"grid": {"table.conditions": [["good"], ["godo"]]}},
                 "unknown condition of table 'tests.experiment.toy_tables:toy' 'godo'",
             ),
+            (
+                {"grid": {"seed": [0]}, "early_stopping": {"grace_epochs": 1}},
+                "a search of a table trains nothing to be stopped early",
+            ),
+            ({"grid": {"seed": [0]}, "members": {"gpus": 0.5}}, "but this machine has no GPU"),
             ({"grid": {"search.constraints": [["latency <= 0 ms"]]}}, "no architecture of the"),
         ],
     )
-    def test_settings(self, nasbench, tmp_path, content, sentence):
+    def test_settings(self, nasbench, tmp_path, content, sentence, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         before = files(write_sweep(tmp_path, **content).parent)
         code, out, err = nasbench("sweep", "sweep.yaml")
         assert sentence in err

@@ -103,6 +103,13 @@ class TestMembers:
         apart = load(grid={"training.learning_rate": [0.1, 0.2]}).members
         assert [m.leader for m in apart] == [None, None]
 
+    def test_their_paths_hold_in_another_folder(self, load, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        settings = {"task.data_dir": "data", "latency.predictor": "pi5.json"}
+        (member,) = load(settings=settings, grid={"seed": [0]}).members
+        assert member.config.task.data_dir == tmp_path / "data"
+        assert member.config.latency.predictor == tmp_path / "pi5.json"
+
     def test_long_and_strange_names_become_folders(self, load):
         values = ["a/../b", "x" * 200, "y" * 200]
         run = {**BASE, "task": {"name": "digits", "options": {}}}
@@ -152,6 +159,10 @@ class TestMembers:
             "has no logarithm",
         ),
         ({"grid": {"seed": [0]}, "early_stopping": {}}, "lacks the setting 'grace_epochs'"),
+        (
+            {"grid": {"seed": [0]}, "early_stopping": {"grace_epochs": 2}},
+            "training.monitor_every=10 gives early_stopping nothing to compare trainings by",
+        ),
         ({"grid": {"seed": [0]}, "base": "none.yaml"}, "no configuration file"),
         ({"grid": {"seed": [0]}, "members": {"cpu": 2}}, "no setting 'cpu'; did you mean 'cpus'"),
     ],

@@ -227,7 +227,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         set_setting(base, name, value)
     varied = list(_combinations(config))
     members = [
-        _member(name, settings, base, config.members, source=str(path))
+        _member(name, settings, base, config, source=str(path))
         for name, settings in zip(_names(varied), varied, strict=True)
     ]
     return Sweep(config, _led(members))
@@ -271,7 +271,7 @@ def _member(
     name: str,
     settings: Mapping[str, Any],
     base: Mapping[str, Any],
-    members: MembersConfig,
+    sweep: SweepConfig,
     source: str,
 ) -> Member:
     source = f"{source}: member '{name}'"
@@ -280,25 +280,40 @@ def _member(
         set_setting(content, setting, value)
     content["name"] = name
     if "table" not in content:
-        set_setting(content, "resources.workers", members.workers)
+        set_setting(content, "resources.workers", sweep.members.workers)
     config = parse_config(content, source=source)
     if config.training.num_workers > 1:
         raise RequestError(
             f"{source}: training.num_workers={config.training.num_workers}, but a member of a "
             "sweep trains in one process; set it to 1"
         )
+    if sweep.early_stopping is not None:
+        _check_can_be_stopped(config, sweep.early_stopping, source)
     return Member(name, settings, _with_absolute_paths(config))
+
+
+def _check_can_be_stopped(config: RunConfig, asked: EarlyStoppingConfig, source: str) -> None:
+    """RequestError where early stopping would do nothing."""
+    if config.table is not None:
+        raise RequestError(f"{source}: a search of a table trains nothing to be stopped early")
+    every = config.training.monitor_every
+    if not 0 < every <= asked.grace_epochs:
+        raise RequestError(
+            f"{source}: training.monitor_every={every:g} gives early_stopping nothing to compare "
+            f"trainings by after {asked.grace_epochs} epochs; set it to 1"
+        )
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """The same for a process in another folder."""
-    changed: dict[str, Any] = {}
-    for section, setting in (("task", "data_dir"), ("table", "data_dir"), ("latency", "predictor")):
-        found = getattr(config, section)
-        path = getattr(found, setting, None)
-        if path is not None:
-            absolute = path.expanduser().absolute()
-            changed[section] = found.model_copy(update={setting: absolute})
+    changed = {}
+    for name, section in config:
+        paths = {}
+        if isinstance(section, Section):
+            paths = {key: value for key, value in section if isinstance(value, Path)}
+        if paths:
+            absolute = {key: path.expanduser().absolute() for key, path in paths.items()}
+            changed[name] = section.model_copy(update=absolute)
     return config.model_copy(update=changed)
 
 

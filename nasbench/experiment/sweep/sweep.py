@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 import yaml
 
 from nasbench.config import ResourcesConfig, differing_settings, parse_config, parse_yaml
+from nasbench.distributed.clock import check_device
 from nasbench.distributed.cluster import LATENCY_SLOT, check_address, connected
 from nasbench.distributed.sweep import EarlyStopping, Event, TuneSettings, run_on_tune
 from nasbench.errors import RequestError
@@ -52,6 +54,11 @@ def check_sweep(sweep: Sweep, place: Place, address: str | None) -> None:
     """
     if address is not None:
         check_address(address)
+    elif sweep.config.members.gpus and not torch.cuda.is_available():
+        raise RequestError(
+            f"members.gpus={sweep.config.members.gpus:g}, but this machine has no GPU; name a "
+            "cluster with --address"
+        )
     _check_place(sweep, place)
     checked = set()
     for member in sweep.members:
@@ -110,16 +117,16 @@ def read_statuses(sweep: Sweep, place: Place) -> dict[str, Status]:
 
 
 def _status(member: Member, place: Place, noted: Mapping[str, str] | None) -> Status:
-    is_noted = noted is not None and noted["fingerprint"] == member.config.fingerprint
-    if noted is not None and is_noted and noted["state"] == "stopped":
-        return Status("stopped", noted["reason"])
+    stopped = {"state": "stopped", "fingerprint": member.config.fingerprint}
+    if noted is not None and noted.items() >= stopped.items():
+        return Status("stopped", noted.get("reason", ""))
     if not place.has_copies:
         is_finished = Run(place.folder(member.name), member.config).is_finished
     else:
         with tempfile.TemporaryDirectory() as empty:
             run = Run(Path(empty), member.config)
-            record = place.read(f"members/{member.name}/run.json") or "{}"
-            (run.folder / "run.json").write_text(record)
+            record = place.read_json(f"members/{member.name}/run.json") or {}
+            (run.folder / "run.json").write_text(json.dumps(record))
             is_finished = all(run.is_recorded(stage) for stage in run.stages)
     return Status("finished") if is_finished else Status()
 
@@ -135,15 +142,20 @@ def execute_sweep(sweep: Sweep, place: Place, address: str | None, show: Show) -
 
     Returns:
         The status of every member, by name.
+
+    Raises:
+        RequestError: if no cluster answers, or a target device is none of its nodes.
     """
     statuses = read_statuses(sweep, place)
     if all(status.is_final for status in statuses.values()):
         return statuses
     mark = _described(sweep)
-    if place.read("sweep.yaml") != mark:
-        place.write("sweep.yaml", mark)
     work = MemberWork(place, {member.name: member for member in sweep.members}, mark)
     with connected(_resources(sweep, address)):
+        for device in {m.config.latency.device for m in sweep.members if _measures(m)} - {None}:
+            check_device(device)
+        if place.read("sweep.yaml") != mark:
+            place.write("sweep.yaml", mark)
 
         def note(name: str, status: Status) -> None:
             if status != statuses[name]:
