@@ -127,8 +127,8 @@ class TestMembers:
         ({"grid": {"seed": 3}}, "grid.seed is 3"),
         ({"grids": {"seed": [0]}}, "has no setting 'grids'; did you mean 'grid'"),
         (
-            {"grid": {"search.algoritm": ["random"]}},
-            "member 'algoritm-random': search has no setting 'algoritm'; did you mean 'algorithm'",
+            {"grid": {"search.algoritmh": ["random"]}},
+            "member 'algoritmh-random': search has no setting 'algoritmh'; did you mean 'algorithm'",
         ),
         ({"grid": {"serach.seed": [1]}}, "no setting 'serach'; did you mean 'search'"),
         ({"grid": {"seed.deep": [1]}, "settings": {"seed": 1}}, "'seed' is no section"),
