@@ -213,7 +213,7 @@ def sweep_process(folder, *arguments, **environment):
 
 def done(process):
     """Exit code, output and errors of a process that ends by itself."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     return process.returncode, out, err
 
 
