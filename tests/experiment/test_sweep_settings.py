@@ -128,7 +128,7 @@ class TestMembers:
         ({"grids": {"seed": [0]}}, "has no setting 'grids'; did you mean 'grid'"),
         (
             {"grid": {"search.algoritmh": ["random"]}},
-            "member 'algoritmh-random': search has no setting 'algoritmh'; did you mean 'algorithm'",
+            "member 'algoritmh-random': search has no setting 'algoritmh'; did you mean 'algorithm",
         ),
         ({"grid": {"serach.seed": [1]}}, "no setting 'serach'; did you mean 'search'"),
         ({"grid": {"seed.deep": [1]}, "settings": {"seed": 1}}, "'seed' is no section"),
