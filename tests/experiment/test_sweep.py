@@ -213,7 +213,11 @@ def sweep_process(folder, *arguments, **environment):
 
 def done(process):
     """Exit code, output and errors of a process that ends by itself."""
-    out, err = process.communicate(timeout=900)
+    try:
+        out, err = process.communicate(timeout=900)  # a busy machine takes its time
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return process.returncode, out, err
 
 
