@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -33,6 +33,9 @@ class Section(BaseModel):
     """One part of the configuration: immutable, and without settings that nobody reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
 
 
 class TaskConfig(Section):
@@ -173,6 +176,13 @@ class TrainingConfig(Section):
         return self.model_dump(mode="json", exclude=elsewhere)
 
 
+class ScreeningConfig(Section):
+    """A cheap evaluation, with less data, before the full one; see `nasbench.search.screening`."""
+
+    validation_samples: PositiveInt
+    calibration_samples: PositiveInt = 128
+
+
 class EvaluationConfig(Section):
     """How a sub-network's accuracy is measured."""
 
@@ -181,6 +191,8 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt = 256
     validation_samples: PositiveInt | None = None
     """Validation samples that a search measures with; None takes all."""
+    screening: ScreeningConfig | None = None
+    """Evaluate with so much less first, and fully what could reach the front; None never does."""
 
 
 class LatencyConfig(Section):
@@ -430,18 +442,23 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         RequestError: if the file is missing or not YAML, or a setting is unknown or unfit.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     for override in overrides:
-        _apply(content, override)
+        set_setting(content, *parse_override(override))
     return parse_config(content, source=str(path))
 
 
 def parse_config(content: Mapping[str, Any], source: str = "configuration") -> RunConfig:
     """Validate a configuration that was read from `source`; RequestError says what is wrong."""
+    return validated(RunConfig, content, source)
+
+
+def validated(model: type[S], content: Mapping[str, Any], source: str) -> S:
+    """Content that was read from `source`, as a section; RequestError says what is wrong."""
     try:
-        return RunConfig.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise RequestError(f"{source}: {_sentence(error)}") from None
+        raise RequestError(f"{source}: {_sentence(error, model)}") from None
 
 
 def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -456,30 +473,43 @@ def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str =
     return found
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file; RequestError if it is missing or holds none."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RequestError(f"there is no configuration file '{path}'") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"cannot read the configuration file '{path}': {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """The settings in a text that was read from `source`; RequestError if it holds none."""
+    try:
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
-        raise RequestError(f"'{path}' is not valid YAML: {problem}") from None
+        raise RequestError(f"'{source}' is not valid YAML: {problem}") from None
     if not isinstance(content, dict):
-        raise RequestError(f"'{path}' holds no settings; expected sections such as 'task:'")
+        raise RequestError(f"'{source}' holds no settings; expected sections such as 'task:'")
     return content
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def parse_override(override: str) -> tuple[str, Any]:
+    """Name and value of `section.setting=value`."""
     name, separator, text = override.partition("=")
     if not separator or not name.strip():
         raise RequestError(f"cannot read '{override}'; write section.setting=value")
     try:
-        value = yaml.safe_load(text)
+        return name.strip(), yaml.safe_load(text)
     except yaml.YAMLError:
         raise RequestError(f"cannot read the value in '{override}'") from None
-    *sections, setting = name.strip().split(".")
+
+
+def set_setting(content: dict[str, Any], name: str, value: Any) -> None:
+    """Set `section.setting` in what `read_yaml` gave; sections that it lacks are made."""
+    *sections, setting = name.split(".")
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
@@ -487,7 +517,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     content[setting] = value
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem that pydantic found, as one sentence for a person."""
     problems = error.errors(include_url=False)
     first = problems[0]
@@ -495,8 +525,8 @@ def _sentence(error: ValidationError) -> str:
     section = ".".join(sections)
     where = section or "the configuration"
     if first["type"] == "extra_forbidden":
-        near = closest(setting, _settings_of(sections))
-        hint = f"; did you mean '{near}'?" if near else _possible(sections)
+        near = closest(setting, _settings_of(model, sections))
+        hint = f"; did you mean '{near}'?" if near else _possible(model, sections)
         sentence = f"{where} has no setting '{setting}'{hint}"
     elif first["type"] == "missing":
         sentence = f"{where} lacks the setting '{setting}'"
@@ -509,9 +539,10 @@ def _sentence(error: ValidationError) -> str:
     return sentence + (f" (and {others} more)" if others else "")
 
 
-def _settings_of(sections: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = RunConfig
+def _settings_of(model: type[BaseModel], sections: Sequence[str]) -> list[str]:
     for section in sections:
+        if section not in model.model_fields:
+            return []
         annotation: Any = model.model_fields[section].annotation
         kinds = [kind for kind in (annotation, *get_args(annotation)) if _is_section(kind)]
         if not kinds:
@@ -524,6 +555,6 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _possible(sections: Sequence[str]) -> str:
-    names = _settings_of(sections)
+def _possible(model: type[BaseModel], sections: Sequence[str]) -> str:
+    names = _settings_of(model, sections)
     return f"; possible: {', '.join(names)}" if names else ""

@@ -23,6 +23,7 @@ from nasbench.supernet.base import Supernet
 from nasbench.supernet.training.calibration import calibrate
 from nasbench.tasks import Task
 from nasbench.tasks.base import SplitName
+from nasbench.trials import CHEAP, FULL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +67,25 @@ class Evaluator:
         self.supernet = supernet
         self.task = task
         self._config = config
-        self._calibration = task.calibration_batches(config.calibration_samples, config.batch_size)
+        self._num_validation = {FULL: config.validation_samples}
+        self._calibration = {
+            FULL: task.calibration_batches(config.calibration_samples, config.batch_size)
+        }
+        if config.screening is not None:
+            self._num_validation[CHEAP] = config.screening.validation_samples
+            self._calibration[CHEAP] = task.calibration_batches(
+                config.screening.calibration_samples, config.batch_size
+            )
         self._engine = ENGINES[engine]() if engine else None
         self._example_inputs = with_sequence_length(
             task.example_inputs(latency_batch_size), latency_sequence_length
         )
         self.statistics: Mapping[str, Tensor] = {}
 
-    def extract(self, architecture: Architecture) -> nn.Module:
+    def extract(self, architecture: Architecture, fidelity: str = FULL) -> nn.Module:
         """The calibrated sub-network as a plain module in eval mode; it stays the active one."""
         self.supernet.activate(architecture)
-        self.statistics = calibrate(self.supernet, self._calibration)
+        self.statistics = calibrate(self.supernet, self._calibration[fidelity])
         self.supernet.eval()
         return self.supernet.extract(architecture)
 
@@ -84,11 +93,20 @@ class Evaluator:
         """What the sub-network that was extracted or evaluated last computes."""
         return self.supernet(*inputs)
 
-    def evaluate(self, architecture: Architecture, split: SplitName = "validation") -> Evaluated:
-        """Count it, measure its accuracy, and compile it."""
-        module = self.extract(architecture)
+    def evaluate(
+        self,
+        architecture: Architecture,
+        split: SplitName = "validation",
+        fidelity: str = FULL,
+    ) -> Evaluated:
+        """Count it, measure its accuracy, and compile it.
+
+        Args:
+            fidelity: FULL, or CHEAP for what `evaluation.screening` says.
+        """
+        module = self.extract(architecture, fidelity)
         config = self._config
-        num_samples = config.validation_samples if split == "validation" else None
+        num_samples = self._num_validation[fidelity] if split == "validation" else None
         measured = self.task.evaluate(module, split, config.batch_size, num_samples=num_samples)
         return Evaluated(
             measurements={**measured, **self.supernet.count(architecture)},

@@ -133,6 +133,33 @@ def hypervolume_over_trials(losses: Losses, reference: Losses) -> Losses:
     return found
 
 
+def comparable_hypervolumes(
+    searches: Sequence[Losses], reference: Losses | None = None
+) -> tuple[Losses, list[Losses]]:
+    """Hypervolume over trials of several searches, on one scale.
+
+    It is the share of the box between the reference point and the best value that any of the
+    searches found of each objective.
+
+    Args:
+        searches: losses of each, of shape (N, M), infinite where a trial has no result.
+        reference: of shape (M,); None takes `reference_beyond` of all finite points.
+
+    Returns:
+        The reference point, and of each search an array of shape (N,).
+
+    Raises:
+        RequestError: if no point is finite, or the reference is not worse than the best values.
+    """
+    found = np.vstack(list(searches))
+    found = found[np.isfinite(found).all(axis=1)]
+    worst = reference_beyond(found) if reference is None else np.asarray(reference)
+    if len(found) == 0 or not np.all(worst > found.min(axis=0)):
+        raise RequestError("the reference point is no worse than the best value of an objective")
+    box = float(np.prod(worst - found.min(axis=0)))
+    return worst, [hypervolume_over_trials(losses, worst) / box for losses in searches]
+
+
 def attainment(fronts: Sequence[Losses], share: float) -> Losses:
     """What at least this share of the fronts attain: the staircase of one level, of two objectives.
 

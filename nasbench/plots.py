@@ -22,7 +22,7 @@ from nasbench.errors import RequestError
 from nasbench.objectives import METRICS, Metric, Objective, losses_of
 from nasbench.pareto import (
     attainment,
-    hypervolume_over_trials,
+    comparable_hypervolumes,
     knee_index,
     non_dominated,
     reference_beyond,
@@ -149,6 +149,53 @@ def plot_pareto_fronts(groups: Groups, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def plot_merged_front(groups: Groups, ax: Axes | None = None) -> Axes:
+    """The front of several searches together, over the same two objectives.
+
+    What is on it is marked by the group that found it; what any search measured is grey.
+
+    Args:
+        groups: label -> runs.
+        ax: where to draw; a new figure where None.
+
+    Raises:
+        RequestError: if the objectives differ or are not two, or a run has no feasible trial.
+    """
+    objectives = _shared_objectives(groups)
+    if len(objectives) != 2:
+        raise RequestError(f"a front is drawn over 2 objectives, not {len(objectives)}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
+    labels, trials = [], []
+    for label, runs in groups.items():
+        for run in runs:
+            trials += run.completed
+            labels += [label] * len(run.completed)
+    values, losses = _values_and_losses(objectives, trials)
+    upwards, rightwards = values.T
+    is_front = non_dominated(losses)
+    ax.scatter(rightwards[~is_front], upwards[~is_front], s=10, color=GREY, lw=0, label="dominated")
+    front = np.flatnonzero(is_front)
+    front = front[np.lexsort((losses[front, 0], losses[front, 1]))]
+    dark: dict[str, Any] = {"color": "#404040", "lw": 1.0, "zorder": 2}
+    ax.step(rightwards[front], upwards[front], where="post", **dark)
+    sizes = np.linspace(64, 26, len(groups))  # what two groups found can be seen of both
+    styles = zip(groups, _styles(groups), sizes, strict=True)
+    for label, (color, marker, _), size in styles:
+        own = front[[labels[index] == label for index in front]]
+        if len(own):
+            label = f"{label} ({len(own)})"
+            ax.scatter(
+                rightwards[own], upwards[own], s=size, color=color, marker=marker, zorder=3,
+                label=label,
+            )  # fmt: skip
+    _label(ax, "y", _known(objectives[0].metric))
+    _label(ax, "x", _known(objectives[1].metric))
+    _finish(ax)
+    ax.legend(frameon=False, title=f"front of {len(trials)} sub-networks", alignment="left")
+    return ax
+
+
 def plot_hypervolume(
     groups: Groups, reference: Sequence[float] | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -177,23 +224,19 @@ def plot_hypervolume(
         )
     if ax is None:
         _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
-    losses = {label: [run.losses for run in runs] for label, runs in groups.items()}
-    found = np.vstack([each for runs in losses.values() for each in runs])
-    found = found[np.isfinite(found).all(axis=1)]
-    worst = (
-        reference_beyond(found)
-        if reference is None
-        else np.array([o.to_loss(v) for o, v in zip(objectives, reference, strict=True)])
-    )
-    if not np.all(worst > found.min(axis=0)):
-        raise RequestError("the reference point is no worse than the best value of an objective")
-    box = float(np.prod(worst - found.min(axis=0)))
-    for (label, runs), (color, _, dash) in zip(losses.items(), _styles(losses), strict=True):
-        num = min(len(each) for each in runs)
-        volumes = np.array([hypervolume_over_trials(each[:num], worst) for each in runs]) / box
+    given = None
+    if reference is not None:
+        given = np.array([o.to_loss(v) for o, v in zip(objectives, reference, strict=True)])
+    runs = [run for each in groups.values() for run in each]
+    worst, curves = comparable_hypervolumes([run.losses for run in runs], given)
+    left = iter(curves)
+    for (label, members), (color, _, dash) in zip(groups.items(), _styles(groups), strict=True):
+        found = [next(left) for _ in members]
+        num = min(map(len, found))
+        volumes = np.array([each[:num] for each in found])
         trials = np.arange(1, num + 1)
-        if len(runs) > 1:
-            label = f"{label}, median of {len(runs)}"
+        if len(members) > 1:
+            label = f"{label}, median of {len(members)}"
             ends = volumes.min(axis=0), volumes.max(axis=0)
             ax.fill_between(trials, *ends, step="post", color=color, alpha=0.18, lw=0)
         middle = np.median(volumes, axis=0)

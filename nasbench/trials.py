@@ -9,6 +9,9 @@ from typing import Any
 
 from nasbench.space import Architecture
 
+FULL, CHEAP = "full", "cheap"
+"""Fidelities: how much data a trial's metrics were measured with."""
+
 
 class TrialState(StrEnum):
     """Where a trial is in its life; COMPLETE and FAILED are final."""
@@ -32,7 +35,8 @@ class Trial:
         number: position in the order of proposals, from 0.
         measurements: metric name -> value in the metric's unit; empty until COMPLETE.
         error: why it failed; None unless FAILED.
-        provenance: what the numbers depend on (device, engine, protocol, seconds taken).
+        provenance: what the numbers depend on (device, engine, protocol, fidelity, seconds taken);
+            of a RUNNING trial, the fidelity that is asked for.
     """
 
     number: int
@@ -47,9 +51,15 @@ class Trial:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
     @property
+    def fidelity(self) -> str:
+        """FULL, or CHEAP where a screening left it at a part of the data."""
+        return str(self.provenance.get("fidelity", FULL))
+
+    @property
     def conditions(self) -> dict[str, Any]:
-        """The provenance without what differs from trial to trial: the passes that were timed."""
-        return {name: value for name, value in self.provenance.items() if name != "latency"}
+        """The provenance without what differs from trial to trial, such as the timed passes."""
+        own = ("latency", "fidelity", "screening")
+        return {name: value for name, value in self.provenance.items() if name not in own}
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}

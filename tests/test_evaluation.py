@@ -9,6 +9,7 @@ from nasbench.cost import count_macs, count_parameters
 from nasbench.evaluation import Evaluator, EvaluatorRecipe
 from nasbench.supernet import SUPERNETS
 from nasbench.tasks import TASKS
+from nasbench.trials import FULL
 
 CONFIG = EvaluationConfig(calibration_samples=128, batch_size=128)
 
@@ -49,7 +50,7 @@ def test_statistics_come_from_training_data(task, architecture, evaluator):
     expected = evaluator.evaluate(architecture).measurements
     (calibration,) = task.example_inputs(128)
     assert all(
-        torch.equal(a, b) for a, b in zip(evaluator._calibration, [calibration], strict=True)
+        torch.equal(a, b) for a, b in zip(evaluator._calibration[FULL], [calibration], strict=True)
     )
     no_calibration = evaluator.supernet.extract(evaluator.supernet.largest)
     wrong = task.evaluate(no_calibration, "validation", 128)

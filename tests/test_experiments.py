@@ -1,4 +1,4 @@
-"""The experiments of this repository: every YAML of a run is one that could be started."""
+"""The experiments of this repository: every YAML of a run or sweep is one that could be started."""
 
 from pathlib import Path
 
@@ -8,9 +8,16 @@ import yaml
 from nasbench.config import load_config
 from nasbench.experiment import Run
 from nasbench.experiment.checks import check
+from nasbench.experiment.sweep import Place, check_sweep, load_sweep
 
 FOLDER = Path(__file__).parents[1] / "experiments"
-RUNS = [path for path in FOLDER.glob("*.yaml") if "name" in yaml.safe_load(path.read_text())]
+NAMED = {
+    path: content
+    for path in sorted(FOLDER.glob("*.yaml"))
+    if "name" in (content := yaml.safe_load(path.read_text()))
+}
+RUNS = [path for path, content in NAMED.items() if "base" not in content]
+SWEEPS = [path for path, content in NAMED.items() if "base" in content]
 
 
 def test_there_is_one_for_every_task_that_ships_data():
@@ -30,4 +37,16 @@ def test_can_be_started(path, tmp_path, request):
     if path.stem != "digits":
         request.getfixturevalue("data_dir")
     check(Run(tmp_path / "run", load_config(path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep_can_be_read(path):
+    assert len(load_sweep(path).members) > 1
+
+
+@pytest.mark.slow
+def test_the_small_sweep_can_be_started(tmp_path):
+    place = Place.of(str(tmp_path / "sweep"), on_cluster=False)
+    check_sweep(load_sweep(FOLDER / "sweep.yaml"), place, None)
     assert list(tmp_path.iterdir()) == []

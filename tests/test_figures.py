@@ -76,6 +76,7 @@ def drawings(groups):
     return {
         "pareto_front": lambda ax: plots.plot_pareto_front(run, ax=ax),
         "pareto_fronts": lambda ax: plots.plot_pareto_fronts(groups, ax=ax),
+        "merged_front": lambda ax: plots.plot_merged_front(groups, ax=ax),
         "hypervolume": lambda ax: plots.plot_hypervolume(groups, ax=ax),
         "choice_frequencies": lambda ax: plots.plot_choice_frequencies(run, ax=ax),
         "parity": lambda ax: plots.plot_parity(values, guess, "top1_error", ax=ax),
@@ -130,6 +131,27 @@ def test_the_band_of_a_front_holds_every_seed(groups):
     for run in groups["linas"]:
         outside = [p for p in front_of(run)[:, ::-1] if not path.contains_point(p, radius=1e-3)]
         assert len(outside) == 0
+
+
+def test_a_merged_front_is_that_of_all_and_says_who_found_it(groups):
+    ax = plots.plot_merged_front(groups)
+    drawn = {c.get_label(): np.asarray(c.get_offsets()) for c in ax.collections}
+    feasible = np.vstack([front_of(run) for runs in groups.values() for run in runs])
+    dominated = [np.any(np.all(feasible <= p, 1) & np.any(feasible < p, 1)) for p in feasible]
+    expected = feasible[~np.array(dominated), ::-1]
+    marked = {label: points for label, points in drawn.items() if label != "dominated"}
+    np.testing.assert_allclose(
+        sorted(np.vstack(list(marked.values())).tolist()), sorted(expected.tolist())
+    )
+    own = np.vstack([front_of(run) for run in groups["linas"]])[:, ::-1]
+    (label,) = [label for label in marked if label.startswith("linas")]
+    assert all(any(np.array_equal(point, other) for other in own) for point in marked[label])
+    assert label == f"linas ({len(marked[label])})"
+    assert sum(map(len, drawn.values())) == sum(
+        len(r.completed) for g in groups.values() for r in g
+    )
+    with pytest.raises(RequestError, match="over 2 objectives, not 1"):
+        plots.plot_merged_front({"one": [toy(0, ("top1_error",))]})
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,18 @@ class TestOverTrials:
         found = pareto.hypervolume_over_trials(losses, np.array([2.0, 2.0]))
         assert found.tolist() == [0, 1, 1]
 
+    @given(points(min_points=2), st.integers(1, 7))
+    def test_comparable_ones_do_not_depend_on_the_objectives_scales(self, losses, cut):
+        searches = [losses[: min(cut, len(losses) - 1)], losses[min(cut, len(losses) - 1) :]]
+        reference, found = pareto.comparable_hypervolumes(searches)
+        assert [len(curve) for curve in found] == [len(each) for each in searches]
+        assert all(0 < curve[-1] <= 1 + 1e-9 for curve in found)
+        factors = np.arange(2.0, 2.0 + losses.shape[1])
+        scaled = [each * factors for each in searches]
+        _, again = pareto.comparable_hypervolumes(scaled, reference * factors)
+        for a, b in zip(found, again, strict=True):
+            assert a == pytest.approx(b)
+
     @given(points(min_points=1))
     def test_every_point_dominates_the_reference_beyond(self, losses):
         assert np.all(losses < pareto.reference_beyond(losses))

@@ -24,6 +24,7 @@ from nasbench.cli.options import (
     open_run,
     stoppable,
 )
+from nasbench.cli.sweep import sweep_command
 from nasbench.cli.tables import print_catalogue, print_outcome, print_presets, print_profile
 from nasbench.errors import NasbenchError, RequestError
 from nasbench.experiment.run import Run, load_run
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 app.command("measure")(measure_command)
+app.command("sweep")(sweep_command)
 app.add_typer(lut, name="lut", no_args_is_help=True)
 app.add_typer(device, name="device", no_args_is_help=True)
 

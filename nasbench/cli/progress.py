@@ -47,6 +47,9 @@ class Bars:
         """Move the bar."""
         self._display.update(self._task, advance=1, text=text)
 
+    def looked(self, epoch: int, quality: float) -> None:
+        """Nothing; the text of the step has it."""
+
 
 class PlainLines:
     """A line when a stage begins and ends, and every few seconds between."""
@@ -72,6 +75,9 @@ class PlainLines:
             print(f"{self._stage}: {self._done} of {self._total}, {text}{self._left(elapsed)}")
             sys.stdout.flush()
             self._last = now
+
+    def looked(self, epoch: int, quality: float) -> None:
+        """Nothing; the text of the step has it."""
 
     def _left(self, elapsed: float) -> str:
         """How long the rest takes at the pace so far; nothing where that is under a minute."""

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from nasbench.experiment.profile import Profile
     from nasbench.supernet.nested import NestedModel
 
+Row = TypeVar("Row")
+
 _MAX_ROWS = 20
 _BUSY = 0.1  # drift of a control that does nothing but convolutions
 
 
-def _console() -> Console:
+def table_console() -> Console:
     """Standard output; where it is no terminal, as wide as the table needs."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
@@ -51,11 +53,11 @@ def print_outcome(run: Run) -> None:
     table = Table(title=f"Pareto front of {escape(run.config.name)}: {len(front)} sub-networks")
     for heading in shown:
         table.add_column(escape(heading), justify="left" if heading == "architecture" else "right")
-    for row in _spread(front):
+    for row in spread(front):
         is_exported = row["architecture_id"] == exported
         cells = [_cell(heading, row[column]) for heading, column in shown.items()]
         table.add_row(*cells, style="bold" if is_exported else None)
-    console = _console()
+    console = table_console()
     console.print(table)
     left = {
         "table": run.folder / "pareto.csv",
@@ -90,7 +92,7 @@ def _measured_columns(run: Run, columns: Iterable[str]) -> dict[str, str]:
     return {f"{split} {label}": f"{split}_{metric}" for split in ("validation", "test")}
 
 
-def _spread(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def spread(rows: Sequence[Row]) -> Sequence[Row]:
     """At most `_MAX_ROWS` rows, evenly, with both ends."""
     if len(rows) <= _MAX_ROWS:
         return rows
@@ -125,7 +127,7 @@ def print_ladder(run: Run, model: "NestedModel") -> None:
             *(_cell(quality, str(value)) for value in values),
             "no better than a smaller one" if member.is_dominated else "",
         )
-    console = _console()
+    console = table_console()
     console.print(table)
     num_behind = sum(member.is_dominated for member in model.members)
     bundle, ladder = run.bundle, run.folder / "ladder.png"
@@ -153,7 +155,7 @@ def print_summaries(summaries: Sequence[Mapping[str, Any]], page: Path) -> None:
         table.add_row(
             escape(each["run"]), each["algorithm"], *(str(each[name]) for name in counts), volume
         )
-    console = _console()
+    console = table_console()
     console.print(table)
     for line in (
         f"hypervolume: share of the box up to {summaries[0]['reference_point']}",
@@ -180,7 +182,7 @@ def print_classes(probabilities: Mapping[str, float]) -> None:
     table.add_column("probability", justify="right")
     for name, probability in list(probabilities.items())[:5]:
         table.add_row(escape(name), f"{100 * probability:.2f} %")
-    _console().print(table)
+    table_console().print(table)
 
 
 def print_profile(profile: "Profile") -> None:
@@ -192,7 +194,7 @@ def print_profile(profile: "Profile") -> None:
         table.add_row(name, f"{counts['num_parameters']:,.0f}", f"{counts['num_macs']:,.0f}")
     ratios = [profile.ratio("num_parameters"), profile.ratio("num_macs")]
     table.add_row("largest : smallest", *(f"{ratio:.1f}" for ratio in ratios))
-    console = _console()
+    console = table_console()
     console.print(table)
     if profile.found:
         _print_found(console, profile)
@@ -269,7 +271,7 @@ def print_presets(profiles: list["Profile"]) -> None:
             for metric in ("num_parameters", "num_macs")
         ]
         table.add_row(profile.name, size, *ranges)
-    _console().print(table)
+    table_console().print(table)
 
 
 def _short(count: float) -> str:
@@ -304,7 +306,7 @@ def print_predictors(reports: Sequence["PredictorReport"], figures: Sequence[Pat
                 f"{100 * mean.mape:.2f} %" if mean.mape is not None else "-",
                 f"{100 * mean.coverage:.0f} %",
             )
-    console = _console()
+    console = table_console()
     console.print(table)
     for path in figures:
         console.print(f"figure: {path}", highlight=False, markup=False, soft_wrap=True)
@@ -335,7 +337,7 @@ def print_measured(measured: Sequence["MeasuredModel"]) -> None:
             f"{latency.stopped_by} ({latency.num_repeats} passes)",
             "-" if latency.drift is None else f"{100 * latency.drift:.1f} %",
         )
-    console = _console()
+    console = table_console()
     console.print(table)
     reasons = {f"memory: {each.peak_memory.reason}" for each in measured if each.peak_memory.reason}
     reasons |= {f"energy: {each.energy.reason}" for each in measured if each.energy.reason}
@@ -378,7 +380,7 @@ def print_device(path: Path, file: "DeviceFile") -> None:
             _number(found["tau_of_macs"], "{:.3f}"),
             _number(found["coverage"], "{:.0%}"),
         )
-    console = _console()
+    console = table_console()
     console.print(table)
     for line in (
         _conditions(file.conditions),

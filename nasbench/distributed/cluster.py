@@ -5,9 +5,10 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from nasbench.config import ResourcesConfig
-from nasbench.errors import RequestError
+from nasbench.errors import MissingExtraError, RequestError
 
 LATENCY_SLOT = "latency_slot"
 """The resource that a node offers once and that whoever measures a latency there holds."""
@@ -19,7 +20,8 @@ _CONNECT_TIMEOUT_S = 5.0
 def connected(resources: ResourcesConfig, num_workers: int | None = None) -> Iterator[None]:
     """Ray for the duration of the block.
 
-    Without an address, Ray starts here with enough CPUs for the workers and one latency slot.
+    Without an address, Ray starts here with enough CPUs for the workers and one latency slot. In a
+    process that Ray started, such as a sweep's member, it is there already and stays.
 
     Args:
         num_workers: how many workers there will be; None says `resources.workers`.
@@ -27,10 +29,13 @@ def connected(resources: ResourcesConfig, num_workers: int | None = None) -> Ite
     Raises:
         RequestError: if no cluster answers at the address.
     """
-    if resources.address is not None:
-        check_address(resources.address)
     import ray
 
+    if ray.is_initialized():
+        yield
+        return
+    if resources.address is not None:
+        check_address(resources.address)
     workers = resources.workers if num_workers is None else num_workers
     try:
         if resources.address is None:
@@ -59,6 +64,7 @@ def check_address(address: str) -> None:
 
     Raises:
         RequestError: if nothing answers, or the text is no address.
+        MissingExtraError: if Ray's client is needed and not installed.
     """
     if address == "auto":
         return
@@ -71,6 +77,8 @@ def check_address(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise _no_answer(address) from error
+    if address.startswith("ray://") and find_spec("grpc") is None:
+        raise MissingExtraError("grpcio", "cluster", "an address that begins with ray://")
 
 
 def _no_answer(address: str) -> RequestError:

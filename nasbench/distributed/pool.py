@@ -24,7 +24,7 @@ from nasbench.evaluation import Evaluated, EvaluatorRecipe
 from nasbench.hardware import LatencyMeasurement, LatencyProtocol
 from nasbench.space import Architecture
 from nasbench.supernet.threads import torch_threads
-from nasbench.trials import Trial
+from nasbench.trials import FULL, Trial
 
 _START_TIMEOUT_S = 120.0
 
@@ -32,7 +32,7 @@ _START_TIMEOUT_S = 120.0
 class Evaluates(Protocol):
     """What answers architectures, as `Evaluator` does."""
 
-    def evaluate(self, architecture: Architecture) -> Evaluated:
+    def evaluate(self, architecture: Architecture, *, fidelity: str) -> Evaluated:
         """Measurements on the validation data, and the compiled network."""
 
 
@@ -61,10 +61,12 @@ class EvaluationWorker:
         """The Ray node that this worker runs on."""
         return ray.get_runtime_context().get_node_id()
 
-    def evaluate(self, architecture: Architecture) -> tuple[Mapping[str, float], Any] | Failure:
+    def evaluate(
+        self, architecture: Architecture, fidelity: str = FULL
+    ) -> tuple[Mapping[str, float], Any] | Failure:
         """Measurements on the validation data, and the compiled network."""
         try:
-            found = self._evaluator.evaluate(architecture)
+            found = self._evaluator.evaluate(architecture, fidelity=fidelity)
         except Exception as error:  # recorded with the trial; the search decides what it means
             return Failure.of(error)
         return found.measurements, found.artifact
@@ -98,7 +100,7 @@ class LocalPool:
             yield finished
 
     def _evaluate(self, trial: Trial) -> Trial:
-        evaluated = self._evaluator.evaluate(trial.architecture)
+        evaluated = self._evaluator.evaluate(trial.architecture, trial.fidelity)
         if isinstance(evaluated, Failure):
             return trial.failed(evaluated.reason)
         measurements, artifact = evaluated
@@ -253,7 +255,7 @@ class RayPool:
             is_quiet = timer is not None and timer.task is not None and timer.node == actor.node
             if to_evaluate and actor.task is None and not is_quiet:
                 task = to_evaluate.popleft()
-                call = actor.handle.evaluate.remote(task.trial.architecture)
+                call = actor.handle.evaluate.remote(task.trial.architecture, task.trial.fidelity)
                 self._started(call, actor, task, in_flight)
         if timer is None or timer.task is not None or not to_time:
             return

@@ -62,6 +62,7 @@ def check(run: Run) -> None:
         EXPORTERS[target]()
     task = build_task(config)
     _check_metrics(run, task)
+    _check_screening(run, task)
     if config.latency.batch_size > len(task.splits["train"]):
         raise RequestError(
             f"latency.batch_size={config.latency.batch_size} exceeds the "
@@ -99,6 +100,25 @@ def _check_search_of_table(run: Run) -> None:
     measured = build_measured(run.config)
     check_measured(run, measured)
     build_algorithm(run, measured.problem(run))
+
+
+def _check_screening(run: Run, task: Task) -> None:
+    """A cheap evaluation must be cheaper, and must say all that a trial is judged by."""
+    evaluation = run.config.evaluation
+    if evaluation.screening is None:
+        return
+    if needs_latency(run):
+        raise RequestError(
+            "evaluation.screening judges by what is counted, predicted or measured on data, and "
+            "latency_ms needs a clock; optimize predicted_latency_ms instead (see "
+            "latency.predictor), or leave screening away"
+        )
+    full = evaluation.validation_samples or len(task.splits["validation"])
+    if evaluation.screening.validation_samples >= full:
+        raise RequestError(
+            f"evaluation.screening.validation_samples={evaluation.screening.validation_samples} is "
+            f"no less than the {full} of a full evaluation"
+        )
 
 
 def _check_metrics(run: Run, task: Task) -> None:

@@ -135,10 +135,13 @@ def search_fingerprint(config: RunConfig, supernet: Supernet[Any], task: Task) -
     if config.latency.predictor is not None:  # what it says, wherever it lies
         latency["predictor"] = read_device_file(config.latency.predictor).model_dump(mode="json")
     shapes = config.shape_search
+    evaluation = config.evaluation.model_dump(mode="json")
+    if evaluation["screening"] is None:  # as before there was any
+        del evaluation["screening"]
     return digest(
         [
             training_fingerprint(config, supernet, task),
-            config.evaluation.model_dump(mode="json"),
+            evaluation,
             latency,
             *([] if shapes is None else [shapes.model_dump(mode="json")]),
         ]

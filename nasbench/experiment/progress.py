@@ -12,6 +12,9 @@ class Progress(Protocol):
     def advance(self, text: str) -> None:
         """One more part is done; the text says what came of it."""
 
+    def looked(self, epoch: int, quality: float) -> None:
+        """Training has looked at sub-networks; larger is better. It may be ended by this call."""
+
 
 class Silent:
     """Shows nothing."""
@@ -20,6 +23,9 @@ class Silent:
         """Nothing."""
 
     def advance(self, text: str) -> None:
+        """Nothing."""
+
+    def looked(self, epoch: int, quality: float) -> None:
         """Nothing."""
 
 

@@ -30,6 +30,8 @@ def write_pareto_csv(
             if name in metrics:
                 found = tested.get(trial.number, {})
                 row["test_" + METRICS[name].header] = found.get(name)
+        if run.config.evaluation.screening is not None:
+            row["fidelity"] = trial.fidelity
         rows.append({**row, **trial.architecture})
     frame = pd.DataFrame(rows)
     first, *_ = run.objectives

@@ -162,10 +162,15 @@ class Run:
 
     def is_done(self, stage: str) -> bool:
         """Whether a stage was finished for what the configuration asks now."""
-        done = self.record.get("stages", {}).get(stage)
-        if done is None or done.get("request") != self._request(stage):
+        if not self.is_recorded(stage):
             return False
+        done = self.record["stages"][stage]
         return all((self.folder / part).exists() for part in self._left_by(stage, done))
+
+    def is_recorded(self, stage: str) -> bool:
+        """Whether the record says that a stage is done, wherever what it left may lie."""
+        done = self.record.get("stages", {}).get(stage)
+        return done is not None and done.get("request") == self._request(stage)
 
     def _left_by(self, stage: str, done: Mapping[str, Any]) -> list[str]:
         """What a finished stage left in the folder; somebody may have deleted it since."""

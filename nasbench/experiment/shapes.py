@@ -59,7 +59,7 @@ from nasbench.supernet.training.trainer import (
 )
 from nasbench.tasks import Task
 from nasbench.tasks.base import SplitName
-from nasbench.trials import TrialState
+from nasbench.trials import FULL, TrialState
 
 
 def settings_of(config: RunConfig) -> ShapeSearchConfig:
@@ -356,10 +356,15 @@ class RetrainedEvaluator:
             self._current = architecture, evaluator
         return self._current[1]
 
-    def evaluate(self, architecture: Architecture, split: SplitName = "validation") -> Evaluated:
+    def evaluate(
+        self,
+        architecture: Architecture,
+        split: SplitName = "validation",
+        fidelity: str = FULL,
+    ) -> Evaluated:
         """Count it, measure its accuracy, and compile it."""
         evaluator = self._of(architecture)
-        return evaluator.evaluate(evaluator.supernet.largest, split)
+        return evaluator.evaluate(evaluator.supernet.largest, split, fidelity)
 
     def extract(self, architecture: Architecture) -> nn.Module:
         """The network as a plain module in eval mode."""

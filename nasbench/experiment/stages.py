@@ -40,11 +40,13 @@ from nasbench.export.manifest import export_subnetwork
 from nasbench.objectives import Constraint
 from nasbench.search import SearchProblem
 from nasbench.search.loop import Evaluate, run_search
+from nasbench.search.screening import Screening
 from nasbench.space import Architecture
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.training.checkpoint import checkpoint_folder, latest_step
+from nasbench.supernet.training.monitor import quality
 from nasbench.supernet.training.trainer import StepReport
-from nasbench.trials import Trial, TrialState
+from nasbench.trials import FULL, Trial, TrialState
 
 _NUM_VERIFIED = 512  # test samples on which an exported file is compared with the supernet
 
@@ -59,8 +61,14 @@ def train(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     num_steps = config.training.epochs * task.num_batches(config.training.batch_size)
     progress.start("train", num_steps, latest_step(run.checkpoints))
 
+    looks: Mapping[str, Mapping[str, float]] = {}
+
     def show(report: StepReport) -> None:
+        nonlocal looks
         progress.advance(_described_step(report, config.training.epochs, task.metrics[0]))
+        if report.looks != looks:
+            looks = report.looks
+            progress.looked(report.epoch, quality(task, looks))
 
     recipe = TrainingRecipe(
         supernet_settings=supernet.settings,
@@ -115,12 +123,22 @@ def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
         run.begin_search(
             supernet.space, search_fingerprint(run.config, supernet, task), constraints
         )
+        problem = build_problem(run, supernet, constraints)
+        initial = (supernet.largest, supernet.smallest)  # they bound the front
+        if run.config.evaluation.screening is not None:
+            evaluate = Screening(
+                problem,
+                evaluate,
+                run.open_store().trials,
+                num_initial=len(initial),
+                batch_size=run.config.search.batch_size,
+            ).evaluate
         return _spend_budget(
             run,
-            build_problem(run, supernet, constraints),
+            problem,
             evaluate,
             progress,
-            initial=(supernet.largest, supernet.smallest),  # they bound the front
+            initial=initial,
             max_consecutive_failures=run.config.search.max_consecutive_failures,
         )
 
@@ -153,15 +171,17 @@ def _spend_budget(
     )
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     conditions = completed[-1].conditions if completed else {}
-    return {"num_completed": len(completed), "num_failed": len(trials) - len(completed)} | (
-        {"latency_conditions": conditions} if conditions else {}
-    )
+    found = {"num_completed": len(completed), "num_failed": len(trials) - len(completed)}
+    if run.config.evaluation.screening is not None:
+        found["num_screened"] = sum(trial.fidelity != FULL for trial in completed)
+    return found | ({"latency_conditions": conditions} if conditions else {})
 
 
 def _described(run: Run, trial: Trial) -> str:
     if trial.state is TrialState.FAILED:
         return f"failed: {trial.error}"
-    return ", ".join(f"{o.metric} {trial.measurements[o.metric]:.4g}" for o in run.objectives)
+    found = ", ".join(f"{o.metric} {trial.measurements[o.metric]:.4g}" for o in run.objectives)
+    return found if trial.fidelity == FULL else f"{found} (screened)"
 
 
 @contextmanager

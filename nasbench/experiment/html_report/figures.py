@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from nasbench.experiment.html_report.reading import Ladder, ReportedRun
 from nasbench.experiment.prediction import PredictorSummary
-from nasbench.objectives import METRICS, Metric
-from nasbench.pareto import hypervolume_over_trials, reference_beyond
+from nasbench.objectives import METRICS, Metric, Objective
+from nasbench.pareto import comparable_hypervolumes
 
 Figure = dict[str, Any]
 _EPOCHS: Figure = {"title": {"text": "epoch"}, "rangemode": "tozero"}
@@ -100,14 +100,9 @@ def hypervolume(runs: Sequence[ReportedRun]) -> tuple[Figure, str, list[float]]:
         The figure; the reference point in words; each run's hypervolume at its end, as a share
         of the box between the best values of all runs and the reference point.
     """
-    losses = [run.run.losses for run in runs]
-    found = np.vstack(losses)
-    found = found[np.isfinite(found).all(axis=1)]
-    reference = reference_beyond(found)
-    box = float(np.prod(reference - found.min(axis=0)))
+    reference, curves = comparable_hypervolumes([run.run.losses for run in runs])
     data, last = [], []
-    for run, of_run in zip(runs, losses, strict=True):
-        volumes = hypervolume_over_trials(of_run, reference) / box
+    for run, volumes in zip(runs, curves, strict=True):
         last.append(float(volumes[-1]))
         data.append(
             {
@@ -120,13 +115,18 @@ def hypervolume(runs: Sequence[ReportedRun]) -> tuple[Figure, str, list[float]]:
                 "showlegend": len(runs) > 1,
             }
         )
-    words = ", ".join(
-        f"{metric.label} {written(metric, objective.from_loss(loss))}"
-        for objective, loss in zip(runs[0].run.objectives, reference.tolist(), strict=True)
-        for metric in [known_metric(objective.metric)]
-    )
+    words = described_point(runs[0].run.objectives, reference)
     axes = {"title": {"text": "trials"}}, {"title": {"text": "hypervolume [share of the box]"}}
     return {"data": data, "layout": layout(*axes)}, words, last
+
+
+def described_point(objectives: Sequence[Objective], losses: NDArray[np.float64]) -> str:
+    """A point of losses in words: each metric's label, and its value with the unit."""
+    return ", ".join(
+        f"{metric.label} {written(metric, objective.from_loss(loss))}"
+        for objective, loss in zip(objectives, losses.tolist(), strict=True)
+        for metric in [known_metric(objective.metric)]
+    )
 
 
 def training_loss(runs: Sequence[ReportedRun]) -> Figure:
