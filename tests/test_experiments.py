@@ -1,5 +1,6 @@
 """The experiments of this repository: every YAML of a run is one that could be started."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,17 @@ from nasbench.experiment.checks import check
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 RUNS = [path for path in FOLDER.glob("*.yaml") if "name" in yaml.safe_load(path.read_text())]
+
+
+def test_the_readme_has_a_line_for_every_file_and_names_no_other():
+    text = (FOLDER / "README.md").read_text()
+    lines = [line for line in text.split("## All files")[1].splitlines() if line.startswith("| [")]
+    listed = [re.match(r"\| \[(.*?)\]\((.*?)\) \|", line).groups() for line in lines]
+    files = {path.name for path in FOLDER.iterdir() if path.suffix in (".yaml", ".py")}
+    assert all(name == link for name, link in listed)
+    assert sorted(name for name, _ in listed) == sorted(files)
+    for link in re.findall(r"\]\((.*?)\)", text):
+        assert (FOLDER / link).exists(), link
 
 
 def test_there_is_one_for_every_task_that_ships_data():
