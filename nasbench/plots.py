@@ -357,15 +357,16 @@ def plot_ladder(
     if ax is None:
         _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
     losses = np.array([Objective.of(quality).to_loss(value) for value in qualities])
-    is_behind = np.r_[False, losses[1:] >= np.minimum.accumulate(losses)[:-1]]
-    ahead = np.flatnonzero(~is_behind)
-    ahead = ahead[np.argsort(costs[ahead], kind="stable")]  # a clock may order members otherwise
+    order = np.argsort(costs, kind="stable")  # a clock may order members otherwise
+    best = np.minimum.accumulate(losses[order])
+    ahead = order[np.r_[True, losses[order][1:] < best[:-1]]]
+    behind = np.setdiff1d(order, ahead)
     ax.step(costs[ahead], qualities[ahead], where="post", color=BLUE, lw=1.2, zorder=2)
     ax.scatter(costs[ahead], qualities[ahead], s=26, color=BLUE, zorder=3, label="on validation")
-    if is_behind.any():
+    if len(behind):
         ax.scatter(
-            costs[is_behind], qualities[is_behind], s=18, color=GREY, lw=0, zorder=1,
-            label="behind a smaller one",
+            costs[behind], qualities[behind], s=18, color=GREY, lw=0, zorder=1,
+            label="behind a cheaper one",
         )  # fmt: skip
     if tested is not None:
         ring: dict[str, Any] = {"facecolors": "none", "edgecolors": VERMILION, "linewidths": 0.9}

@@ -207,6 +207,17 @@ def test_the_shares_of_choices_are_those_of_the_front():
     np.testing.assert_allclose(widths, [100, 100, 100, 100 * is_deep])
 
 
+def test_a_ladders_line_joins_those_that_are_worth_their_cost():
+    costs = np.array([2.0, 1.0, 3.0])  # the clock found the second to be faster than the first
+    ax = plots.plot_ladder(
+        costs, np.array([0.6, 0.7, 0.8]), cost="latency_ms", quality="top1_accuracy"
+    )
+    (line,) = ax.lines
+    assert line.get_xydata().tolist() == [[1.0, 0.7], [3.0, 0.8]]
+    drawn = {c.get_label(): np.asarray(c.get_offsets()).tolist() for c in ax.collections}
+    assert drawn["behind a cheaper one"] == [[2.0, 0.6]]
+
+
 def test_refusals_are_sentences(groups):
     counted = toy(0, ("top1_error", "num_macs"))
     with pytest.raises(RequestError, match="different objectives: top1_error, latency_ms; top1_"):
