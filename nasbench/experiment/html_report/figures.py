@@ -217,11 +217,13 @@ def ladder(found: Ladder) -> Figure:
     costs = [m.num_macs if device is None else m.latency[device].latency_ms for m in members]
     by_cost = sorted(range(len(members)), key=lambda number: costs[number])
     sign = 1 if quality.direction == "minimize" else -1
-    ahead, best = [], math.inf
+    ahead: list[int] = []
+    best = math.inf
     for number in by_cost:
         loss = sign * members[number].validation.get(quality.name, math.inf)
         if loss < best:
-            ahead, best = [*ahead, number], loss
+            ahead.append(number)
+            best = loss
     behind = [number for number in by_cost if number not in ahead]
     data = []
     for name, split, numbers, style in (
