@@ -7,7 +7,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-nightly check lint format types clean
+.PHONY: help demo docs test test-fast test-nightly check lint format types clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable '.[onnx,text,dashboard,dev]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) --editable '.[onnx,text,dashboard,docs]'
 	touch $@
 
 demo: $(VENV)/.installed  ## Train, search, report and export on real digits, in two minutes
@@ -33,7 +37,11 @@ test-fast: $(VENV)/.installed-dev  ## Run the tests that need no Ray and little 
 test-nightly: $(VENV)/.installed-dev  ## Run the tests that take many minutes
 	$(PYTEST) -m nightly
 
-check: lint types test  ## Format check, lint, types and all tests
+docs: $(VENV)/.installed-docs  ## Build the documentation into build/docs, every link within it checked
+	$(BIN)/python -m sphinx -c docs -E -W --keep-going --quiet . build/docs
+	@echo "build/docs/index.html"
+
+check: lint types docs test  ## Format check, lint, types, documentation and all tests
 
 lint: $(VENV)/.installed-dev  ## Check format, lint and spelling
 	$(BIN)/ruff format --check .

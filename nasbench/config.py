@@ -42,6 +42,7 @@ class TaskConfig(Section):
     """The data and what is to be predicted from it."""
 
     name: str
+    """What it is called in `nasbench list tasks`, or `module:function` of your own."""
     data_dir: Path | None = None
     """Folder of the public data files; the default is the environment's NASBENCH_DATA."""
     options: dict[str, Any] = {}
@@ -52,6 +53,7 @@ class TableConfig(Section):
     """Architectures that somebody measured, to search without training; see `tasks.tables`."""
 
     name: str
+    """What it is called in `nasbench list tables`, or `module:function` of your own."""
     conditions: tuple[str, ...]
     """Under which they were measured: a data set and a device, say ("cifar10", "raspi4")."""
     data_dir: Path | None = None
@@ -62,8 +64,11 @@ class SupernetConfig(Section):
     """Which family of sub-networks, and how they share weights."""
 
     family: str
+    """What it is called in `nasbench list supernets`, or `module:object` of your own."""
     preset: str = "tiny"
+    """Which of the family's spaces; `nasbench profile FAMILY` shows them."""
     sharing: str = "slice"
+    """Where weights come from; one of `nasbench list sharings`."""
     options: dict[str, Any] = {}
     """Replacements for settings of the preset (dropout, say); what there is depends on the
     family, and what the data decides cannot be replaced."""
@@ -104,10 +109,13 @@ class TrainingConfig(Section):
     """How the supernet is trained; see `nasbench.supernet.training`."""
 
     strategy: str = "sandwich"
+    """Which sub-networks a step trains; one of `nasbench list strategies`."""
     options: dict[str, Any] = {}
     """Passed to the strategy."""
     distillation: DistillationConfig = DistillationConfig()
+    """How sub-networks learn from others."""
     epochs: PositiveInt = 40
+    """Passes over the training data."""
     batch_size: PositiveInt = 64
     """Samples of an optimizer step, over all workers and accumulated pieces."""
     accumulation_steps: PositiveInt = 1
@@ -115,14 +123,20 @@ class TrainingConfig(Section):
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """Adam is without decoupled weight decay; SGD has Nesterov momentum of 0.9."""
     learning_rate: PositiveFloat = 3e-3
+    """The highest, at the end of the warm-up."""
     schedule: Literal["cosine", "linear", "exponential", "constant"] = "cosine"
     """After the warm-up: to zero as a cosine or a line, to a constant 5 % of the rate (BigNAS) or
     not at all."""
     warmup_epochs: NonNegativeFloat = 2
+    """Epochs in which the rate rises from nothing; a part of `epochs`."""
     weight_decay: NonNegativeFloat = 0.01
+    """Of matrices and kernels."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """The share of a label's probability that goes to all classes alike."""
     gradient_clip_norm: PositiveFloat | None = 5.0
+    """The largest norm of a step's gradient; None clips none."""
     gradient_clip_value: PositiveFloat | None = None
+    """The largest size of each entry of the gradient; None clips none."""
     averaging_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of an exponential moving average of the weights, which is then what is
     searched; None searches the weights themselves."""
@@ -145,6 +159,7 @@ class TrainingConfig(Section):
     checkpoint_every: PositiveFloat = 5
     """Epochs between checkpoints; 0.1 is a tenth of an epoch."""
     keep_checkpoints: PositiveInt = 2
+    """How many of the last ones stay on disk."""
     monitor_every: NonNegativeFloat = 10
     """Epochs between looks at the largest, the smallest and a random sub-network; 0 for none."""
     monitor_samples: PositiveInt = 1000
@@ -180,7 +195,9 @@ class ScreeningConfig(Section):
     """A cheap evaluation, with less data, before the full one; see `nasbench.search.screening`."""
 
     validation_samples: PositiveInt
+    """Validation samples of the cheap evaluation."""
     calibration_samples: PositiveInt = 128
+    """Training samples that re-compute the normalization statistics for it."""
 
 
 class EvaluationConfig(Section):
@@ -189,6 +206,7 @@ class EvaluationConfig(Section):
     calibration_samples: PositiveInt = 512
     """Training samples that re-compute the normalization statistics of each sub-network."""
     batch_size: PositiveInt = 256
+    """Samples of one forward pass."""
     validation_samples: PositiveInt | None = None
     """Validation samples that a search measures with; None takes all."""
     screening: ScreeningConfig | None = None
@@ -199,14 +217,18 @@ class LatencyConfig(Section):
     """The measurement protocol; see `nasbench.hardware.protocol`."""
 
     engine: str = "onnxruntime"
+    """What runs the network; one of `nasbench list engines`."""
     device: DeviceName | None = None
     """A target device: the Ray node that was started with --resources '{"device:NAME": 1}'; None
     measures on any node that offers a latency slot, or in the calling process."""
     num_threads: PositiveInt = 1
+    """Threads that one forward pass may use."""
     batch_size: PositiveInt = 1
+    """Samples of one forward pass."""
     sequence_length: PositiveInt | None = None
     """Tokens of each sample, for networks that read tokens; None takes those of the task."""
     num_warmup: NonNegativeInt = 20
+    """Forward passes before the first that counts."""
     num_repeats: PositiveInt = 200
     """Timed forward passes, at most."""
     precision: float | None = Field(default=None, gt=0, lt=1)
@@ -222,9 +244,13 @@ class SearchConfig(Section):
     """What is optimized, by which algorithm, with how many measured sub-networks."""
 
     algorithm: str = "auto"
+    """One of `nasbench list algorithms`, or `module:object` of your own."""
     objectives: tuple[str, ...] = ("top1_error", "latency_ms")
+    """Metrics to optimize; figures draw the first upwards and the second to the right."""
     constraints: tuple[str, ...] = ()
+    """Bounds such as `latency <= 3 ms` or `num_macs <= 60%` (of the largest sub-network)."""
     num_trials: PositiveInt = 160
+    """Sub-networks to measure; raising it carries a finished search on."""
     batch_size: PositiveInt = 20
     """Sub-networks that the algorithm proposes at once, and learns from together."""
     max_consecutive_failures: PositiveInt = 10
@@ -266,16 +292,20 @@ class ShapeSearchConfig(Section):
     epochs: PositiveInt = 40
     """Of a search: each half of the training data once."""
     logits_learning_rate: PositiveFloat = 0.01
+    """Of the logits, with Adam; constant."""
     logits_weight_decay: NonNegativeFloat = 1e-3
+    """Of the logits."""
     max_temperature: PositiveFloat = 5.0
     """Of the Gumbel-softmax, at the first step; it falls linearly."""
     min_temperature: PositiveFloat = 0.1
+    """Of the Gumbel-softmax, at the last step."""
     selection_samples: PositiveInt = 2000
     """Samples of the second half that say which epoch's shape is taken."""
     distillation_weight: float = Field(default=0.9, ge=0, le=1)
     """The share of the unpruned network's predictions in the loss of a shape that is trained; 0 is
     labels alone."""
     distillation_temperature: PositiveFloat = 4.0
+    """By which the logits of both networks are divided before their predictions are compared."""
 
     @model_validator(mode="after")
     def _targets_and_temperatures_fit(self) -> Self:
@@ -297,6 +327,7 @@ class ResourcesConfig(Section):
     workers: NonNegativeInt = 2
     """Evaluation actors on Ray; 0 evaluates in the calling process."""
     cpus_per_worker: PositiveInt = 1
+    """Cores, and threads, of each."""
     address: str | None = None
     """An existing Ray cluster; the default starts Ray on this machine."""
     max_retries: NonNegativeInt = 3
@@ -309,6 +340,7 @@ class ExportConfig(Section):
     """Which sub-network is shipped, and as what."""
 
     pick: str = "knee"
+    """`knee`, `best` (of the first objective) or an architecture's id."""
     targets: tuple[str, ...] = ("pt2", "onnx", "safetensors")
     """None: a run ends with its report."""
     tolerance: PositiveFloat = 1e-4
@@ -347,7 +379,9 @@ class RunConfig(Section):
     """A complete run: of a supernet on a task, or of a search through a table."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the run's folder, `runs/NAME`."""
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of all randomness: the same seed gives the same run."""
     table: TableConfig | None = None
     task: TaskConfig | None = None
     supernet: SupernetConfig | None = None

@@ -107,8 +107,7 @@ def plot_pareto_front(run: Searched, ax: Axes | None = None) -> Axes:
     _label(ax, "y", vertical)
     _label(ax, "x", horizontal)
     _finish(ax)
-    num = len(values) + len(run.infeasible)
-    ax.legend(frameon=False, title=f"{num} measured sub-networks", alignment="left")
+    _legend(ax, f"{len(values) + len(run.infeasible)} measured sub-networks")
     return ax
 
 
@@ -145,7 +144,7 @@ def plot_pareto_fronts(groups: Groups, ax: Axes | None = None) -> Axes:
     _label(ax, "y", _known(objectives[0].metric))
     _label(ax, "x", _known(objectives[1].metric))
     _finish(ax)
-    ax.legend(frameon=False)
+    _legend(ax)
     return ax
 
 
@@ -245,10 +244,10 @@ def plot_hypervolume(
         f"{_known(o.metric).label} {_written(_known(o.metric), o.from_loss(loss))}"
         for o, loss in zip(objectives, worst.tolist(), strict=True)
     )
-    ax.set_xlabel("trials\n" + fill(f"reference point: {at}", 46))
-    ax.set_ylabel("hypervolume [share of the box]")
+    ax.set_xlabel("trials\n" + fill(f"reference point: {at}", 36))
+    ax.set_ylabel("hypervolume\n[share of the box]")
     _finish(ax)
-    ax.legend(frameon=False, loc="lower right")
+    _legend(ax)
     return ax
 
 
@@ -332,7 +331,7 @@ def plot_parity(
     _label(ax, "x", replace(known, label=f"measured {known.label}"))
     _label(ax, "y", replace(known, label=f"predicted {known.label}"))
     _finish(ax)
-    ax.legend(frameon=False, loc="lower right")
+    _legend(ax)
     return ax
 
 
@@ -373,10 +372,10 @@ def plot_routing(
     at = np.unique(np.linspace(0, num - 1, min(num, 6)).round().astype(int))
     count = EngFormatter(sep="", places=1)
     ax.set_xticks(at, [count(value) for value in macs[order][at]])
-    ax.set_xlabel(f"multiply-accumulates of {num} sub-networks, in order")
+    ax.set_xlabel(f"MACs of {num} sub-networks, in order")
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.colorbar(image, ax=ax, label=f"coefficient of expert {expert + 1} of {num_experts}")
+    figure.colorbar(image, ax=ax, label=f"coefficient of\nexpert {expert + 1} of {num_experts}")
     return ax
 
 
@@ -401,19 +400,21 @@ def plot_ladder(
     if ax is None:
         _, ax = plt.subplots(figsize=(5.0, 3.6), dpi=160, layout="constrained")
     losses = np.array([Objective.of(quality).to_loss(value) for value in qualities])
-    is_behind = np.r_[False, losses[1:] >= np.minimum.accumulate(losses)[:-1]]
-    ahead = np.flatnonzero(~is_behind)
-    ahead = ahead[np.argsort(costs[ahead], kind="stable")]  # a clock may order members otherwise
+    order = np.argsort(costs, kind="stable")  # a clock may order members otherwise
+    best = np.minimum.accumulate(losses[order])
+    ahead = order[np.r_[True, losses[order][1:] < best[:-1]]]
+    behind = np.setdiff1d(order, ahead)
     ax.step(costs[ahead], qualities[ahead], where="post", color=BLUE, lw=1.2, zorder=2)
     ax.scatter(costs[ahead], qualities[ahead], s=26, color=BLUE, zorder=3, label="on validation")
-    if is_behind.any():
+    if len(behind):
         ax.scatter(
-            costs[is_behind], qualities[is_behind], s=18, color=GREY, lw=0, zorder=1,
-            label="no better than a smaller one",
+            costs[behind], qualities[behind], s=18, color=GREY, lw=0, zorder=1,
+            label="behind a cheaper one",
         )  # fmt: skip
     if tested is not None:
         ring: dict[str, Any] = {"facecolors": "none", "edgecolors": VERMILION, "linewidths": 0.9}
         ax.scatter(costs, tested, s=18, marker="D", zorder=4, label="on test", **ring)
+    _finish(ax)
     if costs.max() > 8 * costs.min():
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -421,9 +422,7 @@ def plot_ladder(
         ax.xaxis.set_minor_formatter(NullFormatter())
     _label(ax, "y", METRICS[quality])
     _label(ax, "x", METRICS[cost])
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25, linewidth=0.6)
-    ax.legend(frameon=False, title=f"{len(costs)} nested sub-networks", alignment="left")
+    _legend(ax, f"{len(costs)} nested sub-networks")
     return ax
 
 
@@ -510,8 +509,23 @@ def _written(metric: Metric, value: float) -> str:
 
 
 def _finish(ax: Axes) -> None:
+    """Few lines and few ticks."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.6)
+    ax.locator_params(nbins=6)
+
+
+def _legend(ax: Axes, title: str | None = None) -> None:
+    """Above the axes, where it hides nothing that was drawn; in two columns where they fit."""
+    labels = ax.get_legend_handles_labels()[1]
+    half = (len(labels) + 1) // 2
+    columns = [column for column in (labels[:half], labels[half:]) if column]
+    num_letters = sum(max(map(len, column)) for column in columns)
+    ax.legend(
+        frameon=False, title=title, alignment="left", loc="lower left", bbox_to_anchor=(0.0, 1.0),
+        borderaxespad=0.1, ncols=2 if num_letters <= 34 else 1, fontsize="small",
+        title_fontsize="small", columnspacing=1.2, handlelength=1.8,
+    )  # fmt: skip
 
 
 def _label(ax: Axes, which: str, metric: Metric) -> None:

@@ -1,8 +1,13 @@
 """Configuration: what is read is valid, and what is not valid gets one sentence."""
 
+import ast
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 import yaml
 
+from nasbench import config as config_module
 from nasbench.config import RunConfig, differing_settings, load_config, parse_config
 from nasbench.errors import RequestError
 
@@ -155,3 +160,16 @@ class TestPretrained:
     def test_settings_that_do_not_fit_are_refused(self, supernet, said):
         with pytest.raises(RequestError, match=said):
             parse_config({**MINIMAL, "supernet": {"family": "encoder", **supernet}})
+
+
+def test_every_setting_says_what_it_is():
+    """The page docs/reference/settings.md shows what stands below a setting."""
+    tree = ast.parse(Path(config_module.__file__).read_text())
+    for section in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        kind = getattr(config_module, section.name)
+        settings = set(getattr(kind, "model_fields", ()))
+        for node, below in pairwise([*section.body, None]):
+            if isinstance(node, ast.AnnAssign) and node.target.id in settings:
+                is_section = node.target.id in RunConfig.model_fields and kind is RunConfig
+                says = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                assert says or is_section, f"{section.name}.{node.target.id}"

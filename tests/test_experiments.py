@@ -1,5 +1,6 @@
 """The experiments of this repository: every YAML of a run or sweep is one that could be started."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,17 @@ NAMED = {
 }
 RUNS = [path for path, content in NAMED.items() if "base" not in content]
 SWEEPS = [path for path, content in NAMED.items() if "base" in content]
+
+
+def test_the_readme_has_a_line_for_every_file_and_names_no_other():
+    text = (FOLDER / "README.md").read_text()
+    lines = [line for line in text.split("## All files")[1].splitlines() if line.startswith("| [")]
+    listed = [re.match(r"\| \[(.*?)\]\((.*?)\) \|", line).groups() for line in lines]
+    files = {path.name for path in FOLDER.iterdir() if path.suffix in (".yaml", ".py")}
+    assert all(name == link for name, link in listed)
+    assert sorted(name for name, _ in listed) == sorted(files)
+    for link in re.findall(r"\]\((.*?)\)", text):
+        assert (FOLDER / link).exists(), link
 
 
 def test_there_is_one_for_every_task_that_ships_data():

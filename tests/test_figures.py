@@ -62,6 +62,13 @@ def groups():
     return {"linas": [toy(seed) for seed in range(3)], "random": [toy(9)]}
 
 
+COEFFICIENTS_NLE = np.stack([np.linspace(0, 1, 6).reshape(3, 2)] * 2, axis=-1)
+COEFFICIENTS_NLE[..., 0] = 1 - COEFFICIENTS_NLE[..., 1]
+MACS = np.array([3e6, 1e6, 2e6])
+COSTS = np.geomspace(3e4, 1e6, 6)
+ACCURACIES = np.array([0.90, 0.92, 0.93, 0.925, 0.95, 0.97])
+
+
 def front_of(run):
     feasible = run.losses[np.isfinite(run.losses).all(axis=1)]
     is_member = [not np.any(np.all(feasible <= p, 1) & np.any(feasible < p, 1)) for p in feasible]
@@ -80,6 +87,17 @@ def drawings(groups):
         "hypervolume": lambda ax: plots.plot_hypervolume(groups, ax=ax),
         "choice_frequencies": lambda ax: plots.plot_choice_frequencies(run, ax=ax),
         "parity": lambda ax: plots.plot_parity(values, guess, "top1_error", ax=ax),
+        "ladder": lambda ax: plots.plot_ladder(
+            COSTS,
+            ACCURACIES,
+            cost="num_macs",
+            quality="top1_accuracy",
+            tested=ACCURACIES - 0.004,
+            ax=ax,
+        ),
+        "routing": lambda ax: plots.plot_routing(
+            COEFFICIENTS_NLE, MACS, ["first", "second"], ax=ax
+        ),
     }
 
 
@@ -93,6 +111,22 @@ def test_it_looks_as_before_at_the_width_of_a_column(groups, tmp_path, name):
         baseline.write_bytes(found.read_bytes())
     difference = compare_images(str(baseline), str(found), TOLERANCE)
     assert difference is None, difference
+
+
+@pytest.mark.parametrize("name", drawings({"linas": [toy()]}))
+def test_nothing_is_cut_off_or_hidden_in_a_column_of_a_paper(groups, name):
+    groups["nsga2"] = groups["linas"]
+    figure, ax = plt.subplots(figsize=(3.3, 2.6), layout="constrained")
+    drawings(groups)[name](ax)
+    figure.draw_without_rendering()
+    drawn = figure.get_tightbbox()
+    assert drawn.xmin >= -0.01
+    assert drawn.ymin >= -0.01
+    assert drawn.xmax <= 3.31
+    assert drawn.ymax <= 2.61
+    legend = ax.get_legend()
+    if legend is not None:
+        assert legend.get_window_extent().ymin >= ax.get_window_extent().ymax - 1
 
 
 def test_both_axes_have_a_unit(groups):
@@ -195,6 +229,17 @@ def test_the_shares_of_choices_are_those_of_the_front():
     np.testing.assert_allclose(widths, [100, 100, 100, 100 * is_deep])
 
 
+def test_a_ladders_line_joins_those_that_are_worth_their_cost():
+    costs = np.array([2.0, 1.0, 3.0])  # the clock found the second to be faster than the first
+    ax = plots.plot_ladder(
+        costs, np.array([0.6, 0.7, 0.8]), cost="latency_ms", quality="top1_accuracy"
+    )
+    (line,) = ax.lines
+    assert line.get_xydata().tolist() == [[1.0, 0.7], [3.0, 0.8]]
+    drawn = {c.get_label(): np.asarray(c.get_offsets()).tolist() for c in ax.collections}
+    assert drawn["behind a cheaper one"] == [[2.0, 0.6]]
+
+
 def test_refusals_are_sentences(groups):
     counted = toy(0, ("top1_error", "num_macs"))
     with pytest.raises(RequestError, match="different objectives: top1_error, latency_ms; top1_"):
@@ -211,11 +256,6 @@ def test_refusals_are_sentences(groups):
     failed.losses[:] = np.inf
     with pytest.raises(RequestError, match="no feasible trial"):
         plots.plot_hypervolume({"failed": [failed]})
-
-
-COEFFICIENTS_NLE = np.stack([np.linspace(0, 1, 6).reshape(3, 2)] * 2, axis=-1)
-COEFFICIENTS_NLE[..., 0] = 1 - COEFFICIENTS_NLE[..., 1]
-MACS = np.array([3e6, 1e6, 2e6])
 
 
 def test_routing_is_drawn_from_the_fewest_macs_to_the_most():

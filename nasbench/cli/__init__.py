@@ -4,10 +4,8 @@
 by Ctrl-C; the same command carries on. What is heavy is imported by the command that needs it.
 """
 
-import json
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +22,25 @@ from nasbench.cli.options import (
     open_run,
     stoppable,
 )
+from nasbench.cli.output import (
+    Found,
+    Result,
+    of_catalogue,
+    of_classes,
+    of_fronts,
+    of_ladder,
+    of_predictors,
+    of_profiles,
+    prints_table,
+)
 from nasbench.cli.sweep import sweep_command
-from nasbench.cli.tables import print_catalogue, print_outcome, print_presets, print_profile
+from nasbench.cli.tables import (
+    catalogue_of,
+    print_catalogue,
+    print_outcome,
+    print_presets,
+    print_profile,
+)
 from nasbench.errors import NasbenchError, RequestError
 from nasbench.experiment.run import Run, load_run
 
@@ -43,22 +58,23 @@ app.add_typer(device, name="device", no_args_is_help=True)
 
 
 @app.command("run")
+@prints_table
 def run_command(
     config: ConfigOrRun, settings: Settings = None, out: Out = None, address: Address = None
-) -> None:
+) -> Result:
     """Train, search, report and export; again = carry on where it stopped."""
     opened = open_run(config, settings, out, address)
-    _do(opened, opened.stages)
+    return _do(opened, opened.stages)
 
 
 def _stage_command(stage: str, does: str) -> None:
     def command(
         run: ConfigOrRun, settings: Settings = None, out: Out = None, address: Address = None
-    ) -> None:
-        _do(open_run(run, settings, out, address), (stage,))
+    ) -> Result:
+        return _do(open_run(run, settings, out, address), (stage,))
 
     command.__doc__ = does
-    app.command(stage)(command)
+    app.command(stage)(prints_table(command))
 
 
 _stage_command("train", "Train the supernet, from its last checkpoint.")
@@ -66,6 +82,7 @@ _stage_command("search", "Measure sub-networks until the budget is spent.")
 
 
 @app.command("report")
+@prints_table
 def report_command(
     runs: Annotated[
         list[Path], typer.Argument(help="A run's folder, or its YAML file; several are compared.")
@@ -74,35 +91,26 @@ def report_command(
         Path | None,
         typer.Option(help="The page to write [default: RUN/report.html; of several, report.html]."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print the fronts as CSV.")] = False,
     settings: Settings = None,
     out: Out = None,
     address: Address = None,
-) -> None:
+) -> Result:
     """Test the front; write pareto.csv, pareto.png and report.html, or compare several runs."""
-    from nasbench.cli.tables import fronts_csv, print_summaries
+    from nasbench.cli.tables import print_summaries
 
     if len(runs) > 1 and out is not None:
         raise RequestError("--out names the folder of one run; the page of several is --html")
-    if as_json and as_csv:
-        raise RequestError("give --json or --csv, not both")
     opened = [open_run(path, settings, out, address) for path in runs]
     for run in opened:
         run.check_folder()
         if not run.is_done("report"):
-            _execute(run, ("report",), is_silent=as_json or as_csv)
+            _execute(run, ("report",))
     from nasbench.experiment.html_report import summarize, write_html_report
 
     page = html or (opened[0].page if len(opened) == 1 else Path("report.html"))
     write_html_report(opened, page)
     summaries = summarize(opened)
-    if as_json:
-        typer.echo(json.dumps(summaries, indent=2))
-    elif as_csv:
-        typer.echo(fronts_csv(summaries), nl=False)
-    else:
-        print_summaries(summaries, page)
+    return Result(show=lambda: print_summaries(summaries, page), find=lambda: of_fronts(summaries))
 
 
 @app.command("export")
@@ -144,6 +152,7 @@ def export_command(
 
 
 @app.command("nest")
+@prints_table
 def nest_command(
     run: ConfigOrRun,
     members: Annotated[
@@ -155,7 +164,7 @@ def nest_command(
     ] = False,
     settings: Settings = None,
     out: Out = None,
-) -> None:
+) -> Result:
     """Make one file that holds a network for every budget: nested sub-networks, measured."""
     from nasbench.cli.progress import shown_progress
     from nasbench.cli.tables import print_ladder
@@ -173,30 +182,28 @@ def nest_command(
         raise RequestError(f"'{opened.folder}' is not trained; run: nasbench train")
     with stoppable(), opened.exclusive(), shown_progress() as progress:
         model = nest(opened, progress)
-    print_ladder(opened, model)
+    return Result(show=lambda: print_ladder(opened, model), find=lambda: of_ladder(model))
 
 
 @app.command("infer")
+@prints_table
 def infer_command(
     export: Annotated[Path, typer.Argument(help="The folder of an export: RUN/export/ID.")],
     sample: Annotated[Path, typer.Option("--input", help="An image file.")],
     target: Annotated[
         str | None, typer.Option(help="The file to run, onnx or pt2 [default: onnx where it is].")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every class as JSON.")] = False,
-) -> None:
+) -> Result:
     """Run an exported file, in its own runtime, on a sample of yours."""
     from nasbench.cli.tables import print_classes
     from nasbench.experiment.inference import classify
 
     found = classify(export, sample, target)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-    else:
-        print_classes(found)
+    return Result(show=lambda: print_classes(found), find=lambda: of_classes(found))
 
 
 @app.command("list")
+@prints_table
 def list_command(
     kind: Annotated[
         str | None,
@@ -204,12 +211,14 @@ def list_command(
             help="supernets, algorithms, predictors, tasks, tables, strategies, engines or targets"
         ),
     ] = None,
-) -> None:
+) -> Result:
     """What there is to choose from."""
-    print_catalogue(kind)
+    catalogue = catalogue_of(kind)
+    return Result(show=lambda: print_catalogue(catalogue), find=lambda: of_catalogue(catalogue))
 
 
 @app.command("profile")
+@prints_table
 def profile_command(
     config: Annotated[
         str,
@@ -219,21 +228,23 @@ def profile_command(
         ),
     ],
     settings: Settings = None,
-) -> None:
+) -> Result:
     """What a space holds, before any training; of a family, all its presets."""
     from nasbench.experiment.profile import profile_family, profile_run
     from nasbench.supernet import SUPERNETS
 
     if config in SUPERNETS:
-        print_presets(profile_family(config))
-    elif ":" in config and not Path(config).exists():
-        for profile in profile_family(config):
-            print_profile(profile)
+        presets = profile_family(config)
+        return Result(show=lambda: print_presets(presets), find=lambda: of_profiles(presets))
+    if ":" in config and not Path(config).exists():
+        (profile,) = profile_family(config)
     else:
-        print_profile(profile_run(load(Path(config), settings or [])))
+        profile = profile_run(load(Path(config), settings or []))
+    return Result(show=lambda: print_profile(profile), find=lambda: of_profiles([profile]))
 
 
 @app.command("predictors")
+@prints_table
 def predictors_command(
     run: Annotated[Path, typer.Argument(help="The folder of a run with completed trials.")],
     predictors: Annotated[
@@ -248,10 +259,9 @@ def predictors_command(
     within: Annotated[
         str | None, typer.Option(help="Report tau within the choices of this dimension, too.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; draw nothing.")] = False,
-) -> None:
+) -> Result:
     """Judge predictors on a run's trials by cross-validation; draw what they predict."""
-    from nasbench.cli.tables import predictors_json, print_predictors
+    from nasbench.cli.tables import print_predictors
     from nasbench.experiment.prediction import (
         DEFAULT_PREDICTORS,
         assess_predictors,
@@ -266,34 +276,42 @@ def predictors_command(
         sizes=sizes or (),
         stratify_by=within,
     )
-    if as_json:
-        typer.echo(predictors_json(reports))
-    else:
-        print_predictors(reports, keep_reports(opened, reports))
+    return Result(
+        show=lambda: print_predictors(reports, keep_reports(opened, reports)),
+        find=lambda: of_predictors(reports),  # and draws nothing
+    )
 
 
-def _do(run: Run, stages: Sequence[str]) -> None:
-    """Check the request, do what is not done, and say what came of it."""
+def _do(run: Run, stages: Sequence[str]) -> Result:
+    """Check the request, do what is not done, and say what came of it once all of it is."""
     run.check_folder()
     run.check_stages(stages)
     if all(run.is_done(stage) for stage in stages):
         typer.echo(f"'{run.folder}' is finished ({', '.join(stages)}); nothing to do.")
     else:
         _execute(run, stages)
-    if run.is_finished:
-        print_outcome(run)
+
+    def show() -> None:
+        if run.is_finished:
+            print_outcome(run)
+
+    def find() -> Found:
+        from nasbench.experiment.html_report import summarize
+
+        return of_fronts(summarize([run]) if run.is_finished else [])
+
+    return Result(show, find)
 
 
-def _execute(run: Run, stages: Sequence[str], *, is_silent: bool = False) -> None:
+def _execute(run: Run, stages: Sequence[str]) -> None:
     """Check the request and do what is not done."""
     with stoppable():
         from nasbench.cli.progress import shown_progress
         from nasbench.experiment.checks import check
-        from nasbench.experiment.progress import SILENT
         from nasbench.experiment.stages import execute
 
         check(run)
-        with nullcontext(SILENT) if is_silent else shown_progress() as progress:
+        with shown_progress() as progress:
             execute(run, stages, progress)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from nasbench.cli.options import Address, ConfigOrRun, Out, Settings, open_run, stoppable
+from nasbench.cli.output import Result, of_device, of_measured, prints_table
 from nasbench.config import LatencyConfig
 from nasbench.errors import RequestError
 from nasbench.experiment.run import Run
@@ -40,9 +41,9 @@ Prior = Annotated[
     str | None,
     typer.Option("--from", help="A device of this run, or its file, of which this one is like."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, with every timed pass.")]
 
 
+@prints_table
 def measure_command(
     models: Annotated[
         list[str],
@@ -56,10 +57,9 @@ def measure_command(
     sequence_length: SequenceLength = None,
     precision: Precision = 0.02,
     repeats: Repeats = 2000,
-    as_json: Json = False,
-) -> None:
+) -> Result:
     """Latency, peak memory and energy of networks on this machine."""
-    from nasbench.cli.tables import measured_json, print_measured
+    from nasbench.cli.tables import print_measured
     from nasbench.experiment.measuring import measure_files, measure_members
     from nasbench.hardware import ENGINES
 
@@ -72,13 +72,11 @@ def measure_command(
             measured = measure_members(folder, models[1:], engine, protocol)
         else:
             measured = measure_files([Path(model) for model in models], engine, protocol)
-    if as_json:
-        typer.echo(measured_json(measured))
-    else:
-        print_measured(measured)
+    return Result(show=lambda: print_measured(measured), find=lambda: of_measured(measured))
 
 
 @lut.command("build")
+@prints_table
 def build_command(
     run: ConfigOrRun,
     name: Device,
@@ -92,7 +90,7 @@ def build_command(
     settings: Settings = None,
     out: Out = None,
     address: Address = None,
-) -> None:
+) -> Result:
     """Measure each distinct block of the run's space once; again = carry on."""
     from nasbench.cli.progress import shown_progress
     from nasbench.experiment.devices import build_lookup_table
@@ -102,10 +100,11 @@ def build_command(
     request = _request(opened, name, engine, protocol)
     with stoppable(), shown_progress() as progress:
         path = build_lookup_table(request, num_fitted=samples, num_tested=tests, progress=progress)
-    _print(path)
+    return _known(path)
 
 
 @device.command("fit")
+@prints_table
 def fit_command(
     run: ConfigOrRun,
     name: Device,
@@ -124,7 +123,7 @@ def fit_command(
     settings: Settings = None,
     out: Out = None,
     address: Address = None,
-) -> None:
+) -> Result:
     """Measure networks of the run's space, fit a predictor, judge it on others."""
     from nasbench.cli.progress import shown_progress
     from nasbench.experiment.devices import fit_device
@@ -141,7 +140,7 @@ def fit_command(
             prior=_prior(opened, prior),
             progress=progress,
         )
-    _print(path)
+    return _known(path)
 
 
 @device.command("prepare")
@@ -170,6 +169,7 @@ def prepare_command(
 
 
 @device.command("import")
+@prints_table
 def import_command(
     run: ConfigOrRun,
     file: Annotated[Path, typer.Argument(help="What `nasbench measure --json` printed there.")],
@@ -178,7 +178,7 @@ def import_command(
     prior: Prior = None,
     settings: Settings = None,
     out: Out = None,
-) -> None:
+) -> Result:
     """Read what was measured on a device, fit a predictor, judge it."""
     from nasbench.experiment.devices import import_networks
 
@@ -187,7 +187,7 @@ def import_command(
     opened.check_folder()
     with stoppable():
         path = import_networks(opened, file, name, predictor=predictor, prior=_prior(opened, prior))
-    _print(path)
+    return _known(path)
 
 
 def _protocol(
@@ -242,8 +242,10 @@ def _prior(run: Run, name: str | None) -> Path | None:
     )
 
 
-def _print(path: Path) -> None:
+def _known(path: Path) -> Result:
+    """What the file of a device says."""
     from nasbench.cli.tables import print_device
     from nasbench.experiment.device_files import read_device_file
 
-    print_device(path, read_device_file(path))
+    file = read_device_file(path)
+    return Result(show=lambda: print_device(path, file), find=lambda: of_device(path, file))

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nasbench.cli.options import Address, Settings, stoppable
+from nasbench.cli.output import Result, of_sweep, prints_table
 from nasbench.errors import WorkError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _MAX_RUNNING = 24  # rows of the table while members are done
 _LINE_EVERY_S = 15.0
 
 
+@prints_table
 def sweep_command(
     config: Annotated[Path, typer.Argument(help="The YAML file of a sweep.")],
     settings: Settings = None,
@@ -34,7 +36,7 @@ def sweep_command(
         typer.Option(help="The sweep's folder, or an fsspec URL [default: runs/NAME]."),
     ] = None,
     address: Address = None,
-) -> None:
+) -> Result:
     """Do many runs on Ray Tune; again = carry on. One table and one figure at the end."""
     with stoppable():
         from nasbench.experiment.sweep import (
@@ -57,7 +59,16 @@ def sweep_command(
             with shown_members(statuses) as show:
                 statuses = execute_sweep(sweep, place, address, show)
         outcome = conclude(sweep, place, statuses)
-    print_outcome(sweep.config.name, outcome, str(place))
+
+    def show_outcome() -> None:
+        print_outcome(sweep.config.name, outcome, str(place))
+        _check_failed(statuses)
+
+    return Result(show=show_outcome, find=lambda: of_sweep(outcome))
+
+
+def _check_failed(statuses: Mapping[str, "Status"]) -> None:
+    """Raise WorkError where a member failed."""
     failed = {name: status for name, status in statuses.items() if status.state == "failed"}
     if failed:
         name, status = next(iter(failed.items()))

@@ -1,8 +1,6 @@
 """Tables that commands print."""
 
 import csv
-import io
-import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -164,17 +162,6 @@ def print_summaries(summaries: Sequence[Mapping[str, Any]], page: Path) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def fronts_csv(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """The fronts of all runs, one row per sub-network, with every metric any of them has."""
-    rows = [{"run": each["run"], **trial} for each in summaries for trial in each["front"]]
-    stream = io.StringIO()
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
 def print_classes(probabilities: Mapping[str, float]) -> None:
     """The five most probable classes."""
     table = Table()
@@ -312,11 +299,6 @@ def print_predictors(reports: Sequence["PredictorReport"], figures: Sequence[Pat
         console.print(f"figure: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def predictors_json(reports: Sequence["PredictorReport"]) -> str:
-    """The same as JSON: a list with an object per metric and predictor."""
-    return json.dumps([report.to_json() for report in reports], indent=2)
-
-
 def print_measured(measured: Sequence["MeasuredModel"]) -> None:
     """One row per network, and the conditions that all share."""
     table = Table(title="Latency of one forward pass")
@@ -358,11 +340,6 @@ def _conditions(found: Mapping[str, Any]) -> str:
     )
 
 
-def measured_json(measured: Sequence["MeasuredModel"]) -> str:
-    """A list with an object per network, which `nasbench device import` reads."""
-    return json.dumps([each.to_json() for each in measured])
-
-
 def print_device(path: Path, file: "DeviceFile") -> None:
     """How good what is known of a device is, and how to use it."""
     table = Table(
@@ -395,7 +372,7 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
-def print_catalogue(kind: str | None) -> None:
+def catalogue_of(kind: str | None) -> dict[str, list[str]]:
     """The names in the registries, of one kind or all."""
     from nasbench.export import EXPORTERS
     from nasbench.hardware import ENGINES
@@ -420,5 +397,10 @@ def print_catalogue(kind: str | None) -> None:
     }
     if kind is not None and kind not in catalogue:
         raise unknown_name("kind of entry", kind, catalogue)
-    for name in [kind] if kind else catalogue:
-        print(f"{name}: {', '.join(sorted(catalogue[name]))}")
+    return {name: sorted(catalogue[name]) for name in ([kind] if kind else catalogue)}
+
+
+def print_catalogue(catalogue: Mapping[str, Sequence[str]]) -> None:
+    """A line for each kind."""
+    for kind, names in catalogue.items():
+        print(f"{kind}: {', '.join(names)}")

@@ -13,6 +13,7 @@ import numpy as np
 
 from nasbench.predictors import PREDICTORS, Predictor
 from nasbench.predictors.schedule import settled_size
+from nasbench.predictors.transfer import TransferPredictor
 from nasbench.search.problem import CountedMetrics, Floats, SearchProblem
 from nasbench.search.selection import Rows, best_rows
 from nasbench.search.stretch import Stretch
@@ -124,7 +125,7 @@ class Surrogate:
 
     def _make(self, prior: Predictor | None = None) -> Predictor:
         if prior is not None:
-            return PREDICTORS["transfer"](self._problem.space, self._seed, prior=prior)
+            return TransferPredictor(self._problem.space, self._seed, prior=prior)
         return PREDICTORS[self._predictor](self._problem.space, self._seed)
 
     def _violations(self, genomes: Genomes, losses: Floats) -> Floats:

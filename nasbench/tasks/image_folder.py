@@ -1,8 +1,8 @@
 """Task `image_folder`: images of your own, or ImageNet, one folder per class.
 
-    FOLDER/train/CLASS/*.jpg
-    FOLDER/validation/CLASS/*.jpg     or FOLDER/val
-    FOLDER/test/CLASS/*.jpg
+    FOLDER/train/CLASS/NAME.jpg
+    FOLDER/validation/CLASS/NAME.jpg     or FOLDER/val
+    FOLDER/test/CLASS/NAME.jpg
 
 Files are read when they are needed, and never all at once.
 

@@ -117,6 +117,19 @@ def test_every_figure_is_one_that_plotly_knows(run, ladder, tmp_path):
         assert all(len(trace["x"]) == len(trace["y"]) > 0 for trace in figure["data"])
 
 
+def test_a_ladders_line_joins_those_that_are_worth_their_cost(run, ladder, tmp_path):
+    manifest = json.loads(ladder.read_text())
+    manifest["members"][1]["latency"]["a phone"]["latency_ms"] = 0.05  # faster than the smallest
+    ladder.write_text(json.dumps(manifest))
+    traces = data_of(written([run], tmp_path))["figures"]["ladder-0"]["data"]
+    found = {trace["name"]: (trace["mode"], trace["x"], trace["y"]) for trace in traces}
+    assert found == {
+        "behind a cheaper one": ("markers", [0.1], [60.0]),
+        "on validation data": ("lines+markers", [0.05, 0.3], [70.0, 80.0]),
+        "on test data": ("markers", [0.05, 0.1, 0.3], [60.0, 50.0, 70.0]),
+    }
+
+
 def test_what_a_run_does_not_have_is_left_out(run, tmp_path):
     page = written([run], tmp_path)
     assert "Nested sub-networks" not in page

@@ -265,6 +265,8 @@ def test_paper_has_the_figures_in_its_width_and_no_controls(show):
     on_screen = browser.execute_script(width)
     browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
     assert browser.execute_script(width) == 640
+    for figure in browser.find_elements("css selector", ".pair .main-svg:first-child"):
+        assert int(figure.get_attribute("width")) == 312, "two beside each other"
     browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
     browser.execute_async_script("setTimeout(arguments[0], 200)")
     assert browser.execute_script(width) == on_screen

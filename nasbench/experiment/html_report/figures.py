@@ -2,10 +2,12 @@
 
 Lines and points are told apart in grey and by the color-blind: by color (Okabe and Ito's palette),
 symbol and dash. plotly.js reads a small dialect of HTML in its texts, so every text that came
+import math
 from a person is escaped here.
 """
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -204,32 +206,46 @@ def parity(summary: PredictorSummary) -> Figure:
 
 
 def ladder(found: Ladder) -> Figure:
-    """What each of the nested sub-networks costs, and how good it is."""
+    """What each of the nested sub-networks costs, and how good it is.
+
+    The line joins those that are better, on validation data, than every one that costs less.
+    """
     members = found.members
     quality = known_metric(next(iter(members[0].validation)))
     device = next((d for d in members[0].latency if all(d in m.latency for m in members)), None)
     cost = known_metric("num_macs" if device is None else "latency_ms")
     costs = [m.num_macs if device is None else m.latency[device].latency_ms for m in members]
+    by_cost = sorted(range(len(members)), key=lambda number: costs[number])
+    sign = 1 if quality.direction == "minimize" else -1
+    ahead: list[int] = []
+    best = math.inf
+    for number in by_cost:
+        loss = sign * members[number].validation.get(quality.name, math.inf)
+        if loss < best:
+            ahead.append(number)
+            best = loss
+    behind = [number for number in by_cost if number not in ahead]
     data = []
-    for split, color, symbol, dash in (
-        ("validation", COLORS[0], "circle", "solid"),
-        ("test", COLORS[1], "diamond-open", "dot"),
+    for name, split, numbers, style in (
+        ("behind a cheaper one", "validation", behind, {"color": GREY, "symbol": "circle-open"}),
+        ("on validation data", "validation", ahead, {"color": COLORS[0], "symbol": "circle"}),
+        ("on test data", "test", by_cost, {"color": COLORS[1], "symbol": "diamond-open"}),
     ):
-        values = [getattr(member, split).get(quality.name) for member in members]
-        if None not in values:
+        values = [getattr(members[number], split).get(quality.name) for number in numbers]
+        if values and None not in values:
             data.append(
                 {
                     "type": "scatter",
-                    "mode": "lines+markers",
-                    "name": f"on {split} data",
-                    "x": _rounded(costs),
+                    "mode": "lines+markers" if numbers is ahead else "markers",
+                    "name": name,
+                    "x": _rounded([costs[number] for number in numbers]),
                     "y": _rounded([shown(quality, value) for value in values]),
                     "text": [
-                        f"member {number}: {plain(member.architecture_id)}"
-                        for number, member in enumerate(members)
+                        f"member {number}: {plain(members[number].architecture_id)}"
+                        for number in numbers
                     ],
-                    "line": {"color": color, "dash": dash, "width": 1.5},
-                    "marker": {"symbol": symbol, "size": 8},
+                    "line": {"color": style["color"], "shape": "hv", "width": 1.5},
+                    "marker": {**style, "size": 8},
                 }
             )
     return {"data": data, "layout": layout(axis(cost), axis(quality))}

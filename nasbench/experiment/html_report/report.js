@@ -194,11 +194,13 @@ for (const [id, { data, layout }] of Object.entries(report.figures)) {
 }
 
 // A printed page is narrower than a screen, and figures do not follow by themselves.
-const PRINTED_WIDTH = 640;
+const PRINTED = { width: 640, height: 320 };
+const PRINTED_IN_PAIRS = { width: 312, height: 290 };
 const figures = () => [...document.querySelectorAll(".figure")];
 window.addEventListener("beforeprint", () => {
   for (const figure of figures()) {
-    Plotly.relayout(figure, { autosize: false, width: PRINTED_WIDTH, height: figure.clientHeight });
+    const size = figure.closest(".pair") ? PRINTED_IN_PAIRS : PRINTED;
+    Plotly.relayout(figure, { autosize: false, ...size });
   }
 });
 window.addEventListener("afterprint", () => {

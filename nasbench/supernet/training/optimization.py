@@ -22,8 +22,9 @@ def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
     """
     factors = dict.fromkeys(module.parameters(), 1.0)
     for part in module.modules():
-        if hasattr(part, "learning_rate_factor"):
-            factors |= dict.fromkeys(part.parameters(), part.learning_rate_factor)
+        factor = getattr(part, "learning_rate_factor", None)
+        if isinstance(factor, int | float):
+            factors |= dict.fromkeys(part.parameters(), factor)
     found: dict[tuple[float, bool], list[Tensor]] = {}
     for parameter, factor in factors.items():
         found.setdefault((factor, parameter.ndim > 1), []).append(parameter)
