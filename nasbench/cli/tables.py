@@ -139,6 +139,41 @@ def print_ladder(run: Run, model: "NestedModel") -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def print_export(folder: Path) -> None:
+    """What was measured of each target, beside the network that they were written from."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    metric = next(iter(manifest["test"]))
+    table = Table(title=f"Exported: {escape(manifest['architecture_id'])}")
+    headings = ("target", "kB", "precision", "difference", f"test {metric}", "latency [ms]")
+    for heading in headings:
+        table.add_column(escape(heading), justify="left" if heading == "target" else "right")
+    trained = manifest.get("training")
+    if trained is not None:
+        before = _cell(metric, str(trained["test_before"][metric]))
+        table.add_row("(as the supernet left it)", "", "", "", before, "")
+    table.add_row("(in PyTorch)", "", "", "", _cell(metric, str(manifest["test"][metric])), "")
+    for target, found in manifest["targets"].items():
+        files = [file for file in manifest["files"].values() if file.get("target") == target]
+        difference = found.get("largest_difference", found.get("relative_rms_difference"))
+        latency = found["latency"]
+        table.add_row(
+            target,
+            f"{sum(file['bytes'] for file in files) / 1000:,.0f}",
+            found["precision"],
+            f"{difference:.2g}" if found["precision"] == "float32" else f"{difference:.1%}",
+            _cell(metric, str(found["test"][metric])),
+            "-" if latency is None else f"{latency['latency_ms']:.4f}",
+        )
+    console = _console()
+    console.print(table)
+    for line in (
+        f"difference: the largest of any output ({manifest['verified_on']}); of int8, root mean "
+        "square, as a share of the outputs'",
+        f"  written: {folder}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def print_summaries(summaries: Sequence[Mapping[str, Any]], page: Path) -> None:
     """One row per run, and where the page was written."""
     table = Table()

@@ -4,6 +4,8 @@ Names, options, data, packages, the cluster's address and the constraints are lo
 that bad input costs a second and leaves no trace.
 """
 
+from typing import Any
+
 from nasbench.distributed.cluster import check_address
 from nasbench.errors import RequestError
 from nasbench.experiment.measured import build_measured, check_measured
@@ -21,10 +23,13 @@ from nasbench.experiment.parts import (
 )
 from nasbench.experiment.run import Run
 from nasbench.export import EXPORTERS
+from nasbench.export.manifest import check_targets
+from nasbench.export.programs import programs_of
 from nasbench.hardware import ENGINES
 from nasbench.hardware.files import with_sequence_length
 from nasbench.search import ALGORITHMS
 from nasbench.supernet import SUPERNETS
+from nasbench.supernet.base import Supernet
 from nasbench.supernet.training.checkpoint import load_latest
 from nasbench.supernet.training.strategies import STRATEGIES
 from nasbench.supernet.training.trainer import check_training, training_device
@@ -57,8 +62,6 @@ def check(run: Run) -> None:
     engine = ENGINES[config.latency.engine]()
     if config.resources.address is None and needs_latency(run):
         engine.check_machine()
-    for target in config.export.targets:
-        EXPORTERS[target]()
     task = build_task(config)
     _check_metrics(run, task)
     if config.latency.batch_size > len(task.splits["train"]):
@@ -72,21 +75,24 @@ def check(run: Run) -> None:
             "resources.workers=0 does without; set resources.workers to 1 or more"
         )
     with_sequence_length(task.example_inputs(1), config.latency.sequence_length)
-    num_inputs = len(task.example_inputs(1))
-    if config.export.targets and num_inputs != 1:
-        raise RequestError(
-            f"networks for task '{task.name}' have {num_inputs} inputs, which no export target "
-            "takes; set export.targets=[] to end with the report"
-        )
     supernet = build_supernet(config, task)
     check_training(supernet, task, config.training, training_device(config.training))
     smallest = counts_of(supernet, supernet.smallest)
     largest = counts_of(supernet, supernet.largest)
     for constraint in run.constraints:
         check_reachable(constraint, smallest, largest)
+    _check_targets(run, supernet, task)
     load_latest(run.checkpoints, training_fingerprint(config, supernet, task))
     known = [c.resolve(largest) for c in run.constraints if c.metric in largest]
     build_algorithm(run, build_problem(run, supernet, known))
+
+
+def _check_targets(run: Run, supernet: Supernet[Any], task: Task) -> None:
+    """Every target must be able to write such a network."""
+    exporters = {target: EXPORTERS[target]() for target in run.config.export.targets}
+    if exporters:
+        module = supernet.extract(supernet.smallest)
+        check_targets(exporters, programs_of(module, task.example_inputs(2)))
 
 
 def _check_search_of_table(run: Run) -> None:

@@ -1,40 +1,35 @@
 """Target `pt2`: torch.export's archive, which PyTorch runs without any of our code."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nasbench.export.base import Run
+from nasbench.export.base import ProgramExporter
+from nasbench.export.programs import Program, TensorSpec
+from nasbench.export.running import Run
 
 
-class Pt2Exporter:
-    """Writes `model.pt2` with a dynamic batch size."""
+class Pt2Exporter(ProgramExporter):
+    """Writes `model.pt2`, open in all sizes."""
 
-    file_name = "model.pt2"
+    runtime = "torch"
+    suffixes = (".pt2",)
 
-    def write(self, module: nn.Module, example_inputs: tuple[Tensor, ...], path: Path) -> None:
+    def write_program(self, program: Program, path: Path) -> dict[str, Any]:
         """Trace with torch.export and save the program."""
-        torch.export.save(export_program(module, example_inputs), path)
+        torch.export.save(program.export(), path)
+        return {}
 
-    def load(self, path: Path, module: nn.Module) -> Run:  # noqa: ARG002 - the file is complete
+    def open_program(self, path: Path, inputs: Sequence[TensorSpec]) -> Run:  # noqa: ARG002
         """Load the program."""
         program = torch.export.load(path).module()
 
-        def run(inputs: Tensor) -> Tensor:
+        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
             with torch.inference_mode():
-                return program(inputs)
+                found = program(*tensors)
+            return found if isinstance(found, tuple) else (found,)
 
         return run
-
-
-def export_program(
-    module: nn.Module, example_inputs: tuple[Tensor, ...]
-) -> torch.export.ExportedProgram:
-    """The exported program, with a dynamic first dimension of every input.
-
-    Tracing needs a batch of at least two: torch takes a size of one for a constant.
-    """
-    batch = torch.export.Dim("batch", min=1)
-    inputs = tuple(torch.cat([x, x]) if len(x) == 1 else x for x in example_inputs)
-    return torch.export.export(module, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))

@@ -1,7 +1,7 @@
 """Exported files as something that an engine can time.
 
     open_exported(Path("export/ID"))        what `nasbench export` wrote knows its architecture
-    open_exported(Path("anything.onnx"))    .pt2 and .pte, too, from wherever they come
+    open_exported(Path("anything.onnx"))    .pt2, .pte and .xml, too, from wherever they come
 
 A file may come from a stranger, so nothing in it is ever unpickled.
 """
@@ -15,17 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nasbench.errors import RequestError, unknown_name
-from nasbench.export.weights import SafetensorsExporter
+from nasbench.export.weights import WEIGHTS, load_weights
 from nasbench.hardware.engine import Engine
 from nasbench.supernet import SUPERNETS, build_supernet
 
-_SUFFIX_ENGINES = {".onnx": "onnxruntime", ".pte": "executorch", ".pt2": "eager"}
-_WEIGHTS = SafetensorsExporter.file_name
-_IN_FOLDER = ("model.onnx", _WEIGHTS, "model.pt2", "model.pte")  # the first that is there
+_SUFFIX_ENGINES = {
+    ".onnx": "onnxruntime",
+    ".pte": "executorch",
+    ".pt2": "eager",
+    ".xml": "openvino",
+}
+_IN_FOLDER = (
+    "model.onnx",
+    WEIGHTS,
+    "model.pt2",
+    "model.pte",
+    "model.xml",
+)  # the first that is there
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class Exported:
             )
         if self.path.suffix == engine.file_suffix:
             return engine.read(self.path, batch_size, sequence_length)
-        if self.path.name == _WEIGHTS:
+        if self.path.name == WEIGHTS:
             module, inputs = self._network(batch_size)
         else:
             module, inputs = _open_program(self.path, batch_size)
@@ -69,16 +78,11 @@ class Exported:
                 raise unknown_name("supernet family", family, SUPERNETS)
             supernet = build_supernet(self.manifest["supernet"])
             module = supernet.extract(self.manifest["architecture"])
-            SafetensorsExporter().load(self.path, module)
+            load_weights(module, self.path)
         except (KeyError, TypeError):
             raise RequestError(
                 f"'{self.path}' lies beside no manifest.json that says which network its weights "
                 "belong to"
-            ) from None
-        except (RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise RequestError(
-                f"the weights in '{self.path}' do not fit its manifest: {reason}"
             ) from None
         return module, supernet.example_inputs(batch_size)
 
@@ -105,18 +109,18 @@ def open_exported(path: Path, engine: Engine | None = None) -> Exported:
     elif not path.is_file():
         raise RequestError(f"there is no file '{path}'")
     if _suffix_engine(path) is None:
-        possible = ", ".join([*_SUFFIX_ENGINES, _WEIGHTS])
+        possible = ", ".join([*_SUFFIX_ENGINES, WEIGHTS])
         raise RequestError(f"'{path}' is no network that can be measured; possible: {possible}")
     return Exported(path, _suffix_engine(path) or "", _read_manifest(path.parent))
 
 
 def _runs(engine: Engine, path: Path) -> bool:
     is_program = path.suffix == ".pt2" and engine.runs_programs
-    return is_program or path.name == _WEIGHTS or path.suffix == engine.file_suffix
+    return is_program or path.name == WEIGHTS or path.suffix == engine.file_suffix
 
 
 def _suffix_engine(path: Path) -> str | None:
-    return "onnxruntime" if path.name == _WEIGHTS else _SUFFIX_ENGINES.get(path.suffix)
+    return "onnxruntime" if path.name == WEIGHTS else _SUFFIX_ENGINES.get(path.suffix)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
