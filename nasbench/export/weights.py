@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nasbench.errors import RequestError, unknown_name
+from nasbench.errors import RequestError, closest
 from nasbench.export.base import Exporter
 from nasbench.export.programs import Program, TensorSpec
 from nasbench.supernet import (
@@ -104,7 +104,7 @@ def build_network(folder: Path, own_modules: Collection[type[nn.Module]] = ()) -
             network = _built(config, _KNOWN | {kind.__name__: kind for kind in own_modules})
         if not isinstance(network, nn.Module):
             raise ValueError("it describes no module")
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         if isinstance(error, RequestError):
             raise
         reason = " ".join(str(error).split())
@@ -174,7 +174,10 @@ def _built(value: Any, known: Modules) -> Any:
         return nn.Parameter(torch.empty(value["parameter"]))
     kind = known.get(value.get("module", ""))
     if kind is None:
-        raise unknown_name("module", value.get("module"), known)
+        name = value.get("module")
+        near = closest(str(name), known)
+        hint = f"; did you mean '{near}'?" if near else ", where a class of your own is named"
+        raise RequestError(f"unknown module '{name}', neither torch's nor in own_modules{hint}")
     if "parts" in value:
         parts = {name: _built(part, known) for name, part in value["parts"].items()}
         if issubclass(kind, nn.ModuleList):
