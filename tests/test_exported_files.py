@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nasbench.errors import RequestError
+from nasbench.export import EXPORTERS
 from nasbench.export.programs import programs_of
 from nasbench.export.pt2 import Pt2Exporter
 from nasbench.export.weights import SafetensorsExporter
@@ -95,6 +96,26 @@ def test_a_program_of_one_batch_size_says_which(tmp_path):
     assert run(open_exported(path), "eager", batch_size=3).median_ms > 0
     with pytest.raises(RequestError, match="does not take batches of 2; give --batch-size 3"):
         run(open_exported(path), "eager", batch_size=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "file"), [("openvino", "model.xml"), ("executorch", "model.pte")]
+)
+def test_other_runtimes_read_what_was_written_for_them(target, file, tmp_path):
+    pytest.importorskip(target)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval()
+    programs = programs_of(network, (torch.rand(2, 1, 8, 8),))
+    EXPORTERS[target]().write(network, programs, tmp_path)
+    exported = open_exported(tmp_path / file)
+    assert exported.usual_engine == target
+    assert run(exported, target, batch_size=3).median_ms > 0
+    if target == "executorch":
+        with pytest.raises(RequestError, match=r"it was lowered for at most \(8, 1, 8, 8\)"):
+            run(exported, target, batch_size=9)
+    (tmp_path / file).write_bytes(b"nothing")
+    with pytest.raises(RequestError, match="cannot read"):
+        run(exported, target)
 
 
 class Bomb:

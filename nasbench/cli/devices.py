@@ -47,7 +47,8 @@ def measure_command(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Files (.onnx, .pt2, .pte), folders of exports; or a run and ids of its networks."
+            help="Files (.onnx, .pt2, .pte, .xml), folders of exports; or a run and ids of its "
+            "networks."
         ),
     ],
     engine: EngineName = None,

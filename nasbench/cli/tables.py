@@ -61,7 +61,7 @@ def print_outcome(run: Run) -> None:
         "report": run.page,
     }
     if exported is not None:
-        left["exported"] = run.folder / "export" / exported / "model.onnx"
+        left["exported"] = run.folder / "export" / exported
     for label, path in left.items():
         if path.exists():
             console.print(f"{label:>9}: {path}", highlight=False, markup=False, soft_wrap=True)

@@ -4,10 +4,9 @@ Names, options, data, packages, the cluster's address and the constraints are lo
 that bad input costs a second and leaves no trace.
 """
 
-from typing import Any
-
 from nasbench.distributed.cluster import check_address
 from nasbench.errors import RequestError
+from nasbench.experiment.exporting import check_export
 from nasbench.experiment.measured import build_measured, check_measured
 from nasbench.experiment.parts import (
     LATENCY_METRICS,
@@ -23,13 +22,10 @@ from nasbench.experiment.parts import (
 )
 from nasbench.experiment.run import Run
 from nasbench.export import EXPORTERS
-from nasbench.export.manifest import check_targets
-from nasbench.export.programs import programs_of
 from nasbench.hardware import ENGINES
 from nasbench.hardware.files import with_sequence_length
 from nasbench.search import ALGORITHMS
 from nasbench.supernet import SUPERNETS
-from nasbench.supernet.base import Supernet
 from nasbench.supernet.training.checkpoint import load_latest
 from nasbench.supernet.training.strategies import STRATEGIES
 from nasbench.supernet.training.trainer import check_training, training_device
@@ -81,18 +77,10 @@ def check(run: Run) -> None:
     largest = counts_of(supernet, supernet.largest)
     for constraint in run.constraints:
         check_reachable(constraint, smallest, largest)
-    _check_targets(run, supernet, task)
+    check_export(run, supernet, task)
     load_latest(run.checkpoints, training_fingerprint(config, supernet, task))
     known = [c.resolve(largest) for c in run.constraints if c.metric in largest]
     build_algorithm(run, build_problem(run, supernet, known))
-
-
-def _check_targets(run: Run, supernet: Supernet[Any], task: Task) -> None:
-    """Every target must be able to write such a network."""
-    exporters = {target: EXPORTERS[target]() for target in run.config.export.targets}
-    if exporters:
-        module = supernet.extract(supernet.smallest)
-        check_targets(exporters, programs_of(module, task.example_inputs(2)))
 
 
 def _check_search_of_table(run: Run) -> None:

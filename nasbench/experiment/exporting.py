@@ -20,7 +20,9 @@ from nasbench.experiment.parts import (
 )
 from nasbench.experiment.progress import SILENT, Progress
 from nasbench.experiment.run import Run
-from nasbench.export.manifest import Subnetwork, Tolerances, export_subnetwork
+from nasbench.export import EXPORTERS
+from nasbench.export.manifest import Subnetwork, Tolerances, check_targets, export_subnetwork
+from nasbench.export.programs import programs_of
 from nasbench.hardware import ENGINES, measure_latency
 from nasbench.hardware.files import open_exported, with_sequence_length
 from nasbench.objectives import Objective
@@ -51,6 +53,7 @@ def export(
     architecture = trial.architecture
     if not config.targets:
         return {"architecture_id": architecture.id}
+    check_export(run, supernet, task)
     evaluator = build_recipe(run, supernet, task).build()
     module = evaluator.extract(architecture)
     inputs = verified_inputs(task)
@@ -131,6 +134,18 @@ def export_member(
     return folder
 
 
+def check_export(run: Run, supernet: Supernet[Any], task: Task) -> None:
+    """See that every target is installed and can write networks of this kind.
+
+    Raises:
+        RequestError: if one is not, or cannot.
+    """
+    exporters = {target: EXPORTERS[target]() for target in run.config.export.targets}
+    if exporters:
+        module = supernet.extract(supernet.smallest)
+        check_targets(exporters, programs_of(module, task.example_inputs(2)))
+
+
 def verified_inputs(task: Task) -> tuple[Tensor, ...]:
     """Test samples on which files are compared with what they were written from."""
     is_text = not task.example_inputs(1)[-1].is_floating_point()
@@ -151,7 +166,7 @@ def write_export(
     """Write a network, with what is measured of each target; the manifest."""
     config = run.config.export
     num_samples = min(config.calibration_samples, len(task.splits["train"]))
-    batches = torch.arange(num_samples).split(run.config.evaluation.batch_size)
+    batches = torch.split(torch.arange(num_samples), run.config.evaluation.batch_size)
     timed = with_sequence_length(
         task.example_inputs(run.config.latency.batch_size), run.config.latency.sequence_length
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from nasbench.errors import RequestError, WorkError, unknown_name
 from nasbench.export import EXPORTERS
@@ -134,7 +134,7 @@ def infer(
         return str(tokenizer.decode(found.tokens_BN[0].tolist()))
 
 
-def _open(export: Path, manifest: _Manifest, target: str | None) -> nn.Module:
+def _open(export: Path, manifest: _Manifest, target: str | None) -> Any:
     """The network of a target, whose files are as they were verified."""
     targets = {file.target for file in manifest.files.values()} - {""}
     possible = [name for name in _PREFERRED if name in targets] + sorted(targets - {*_PREFERRED})

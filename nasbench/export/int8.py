@@ -50,7 +50,7 @@ class OnnxInt8Exporter(_Int8, OnnxExporter):
         batches = calibration_of(program)
         names = [spec.name for spec in program.inputs]
 
-        class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        class Reader(quantization.CalibrationDataReader):
             """Hands out one batch after the other."""
 
             def __init__(self) -> None:

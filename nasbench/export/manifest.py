@@ -46,7 +46,8 @@ class Subnetwork:
     Args:
         module: extracted, in eval mode.
         inputs: real samples of what its `forward` takes, (N, ...) each.
-        expected: what the supernet's active sub-network computes of them.
+        expected: what the supernet's active sub-network computes of them, or the network that was
+            trained alone.
         calibration: other real samples, in batches, which int8 targets choose their scales by.
     """
 
@@ -161,9 +162,9 @@ def _verified(
     if not difference <= tolerance:  # NaN, too, is too far
         measured = name.replace("_", " ")
         raise WorkError(
-            f"what the target '{target}' wrote differs from the supernet's active sub-network: its "
-            f"{measured} is {difference:.3g}, more than the tolerance {tolerance:g} of {precision};"
-            " nothing was exported"
+            f"what the target '{target}' wrote differs from the network that it was written from: "
+            f"its {measured} is {difference:.3g}, more than the tolerance {tolerance:g} of "
+            f"{precision}; nothing was exported"
         )
     return {name: difference, "tolerance": tolerance}
 
@@ -173,7 +174,7 @@ def _rms(x: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def computed(network: nn.Module, inputs: Inputs) -> Tensor:
+def computed(network: Any, inputs: Inputs) -> Tensor:
     """What a network computes; one with a cache reads its tokens in three parts."""
     if not hasattr(network, "decode"):
         found: Tensor = network(*inputs)

@@ -17,14 +17,14 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from nasbench.supernet.plain_attention import KeysValues
 from nasbench.supernet.plain_decoder import CausalLanguageModel
-from nasbench.supernet.plain_seq2seq import EncoderDecoder, TranslationState
+from nasbench.supernet.plain_seq2seq import DecoderLayer, EncoderDecoder, TranslationState
 from nasbench.supernet.plain_transformer import TextClassifier
 
 Size = int | str
@@ -237,7 +237,7 @@ def _translator(module: EncoderDecoder, source_BS: Tensor, target_BT: Tensor) ->
         state = module.encode(source_BS)
         logits_BTV, after = module.decode(target_BT[:, :_NUM_PAST], state)
     memory, past = _flat(state.memory), _flat(after.past)
-    counts = [layer.num_attended for layer in module.decoder]
+    counts = [cast(DecoderLayer, layer).num_attended for layer in module.decoder]
     mask_spec = TensorSpec.of("source_mask", state.source_mask_BS, "batch", "source")
     memory_specs = [
         TensorSpec(
