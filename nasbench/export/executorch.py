@@ -3,7 +3,8 @@
 This file is the only door to ExecuTorch: the engine that measures latency lowers and loads here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ length is open, come one by one, because XNNPACK reshapes nothing that is open i
 Function = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 _FLOAT32 = 6  # as ExecuTorch numbers types
-_MAX_TOKENS = 256  # of networks that have no limit of their own
+_MIN_LONGEST = 256  # tokens, of networks that have no limit of their own
 
 
 class ExecuTorchExporter(ProgramExporter):
@@ -50,7 +51,7 @@ class ExecuTorchExporter(ProgramExporter):
     ) -> dict[str, Any]:
         """The same, of a graph that computes the program if one is given."""
         with quiet():
-            exported = program.export(graph, most=_bounds(program.inputs, program.longest))
+            exported = program.export(graph, most=_bounds(program))
         content, fraction = lower(exported)
         path.write_bytes(content)
         return {"delegated_fraction": round(fraction, 4)}
@@ -58,7 +59,7 @@ class ExecuTorchExporter(ProgramExporter):
     def open_program(self, path: Path, inputs: Sequence[TensorSpec]) -> Run:
         """Load it; larger batches run in parts."""
         function = open_function(path.read_bytes())
-        most = _bounds(inputs, {})["batch"]
+        most = _max_batch(inputs)
 
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
             parts = zip(*(tensor.contiguous().split(most) for tensor in tensors), strict=True)
@@ -68,11 +69,17 @@ class ExecuTorchExporter(ProgramExporter):
         return run
 
 
-def _bounds(inputs: Sequence[TensorSpec], longest: Mapping[str, int]) -> dict[str, int]:
-    """The most that each open size may be."""
+def _max_batch(inputs: Sequence[TensorSpec]) -> int:
+    """The most samples of one pass."""
     opened = {size for spec in inputs for size in spec.shape if isinstance(size, str)}
-    batch = MAX_BATCH if opened == {"batch"} else 1
-    return {"batch": batch, **dict.fromkeys(("tokens", "past", "source"), _MAX_TOKENS), **longest}
+    return MAX_BATCH if opened == {"batch"} else 1
+
+
+def _bounds(program: Program) -> dict[str, int]:
+    """The most that each open size may be."""
+    num_tokens = max([_MIN_LONGEST, *(2 * x.shape[1] for x in program.examples if x.ndim > 1)])
+    lengths = dict.fromkeys(("tokens", "past", "source"), num_tokens)
+    return {"batch": _max_batch(program.inputs), **lengths, **program.longest}
 
 
 def check_installed(purpose: str) -> None:
@@ -113,14 +120,13 @@ def open_function(content: bytes, num_threads: int | None = None) -> Function:
     if num_threads is not None and set_threads is not None:  # some builds have one thread
         set_threads(num_threads)
     program = Runtime.get().load_program(content)
-    method = program.load_method("forward")
+    return partial(_execute, program.load_method("forward"), (program, content))
 
-    def execute(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        assert program is not None  # what is loaded lives no longer than its program and content
-        assert content is not None
-        return method.execute(list(tensors))
 
-    return execute
+def _execute(method: Any, _owners: Any, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Run a function, which lives no longer than its program and the bytes of that."""
+    found: Sequence[Tensor] = method.execute(list(tensors))
+    return found
 
 
 def input_shapes(content: bytes) -> list[tuple[tuple[int, ...], bool]]:
