@@ -340,11 +340,30 @@ class ExportConfig(Section):
     """Which sub-network is shipped, and as what."""
 
     pick: str = "knee"
-    """`knee`, `best` (of the first objective) or an architecture's id."""
+    """knee, best (in the first objective), most-accurate, fastest, or an architecture's id."""
     targets: tuple[str, ...] = ("pt2", "onnx", "safetensors")
     """None: a run ends with its report."""
     tolerance: PositiveFloat = 1e-4
     """Largest allowed difference of any output from the supernet's active sub-network."""
+    int8_tolerance: PositiveFloat = 0.5
+    """Of targets that compute in int8: the root mean square of the difference, as a share of that
+    of the outputs."""
+    calibration_samples: PositiveInt = 256
+    """Training samples that int8 targets choose their scales by."""
+    test_samples: PositiveInt | None = None
+    """Test samples that each written file is evaluated on; None takes all."""
+    finetune: PositiveInt | None = None
+    """Epochs that the extracted network is trained for, from the weights that it inherited."""
+    retrain: PositiveInt | None = None
+    """Epochs that it is trained for from fresh weights."""
+    learning_rate_factor: PositiveFloat = 0.1
+    """Of fine-tuning, times the learning rate of the supernet's training."""
+
+    @model_validator(mode="after")
+    def _trains_in_one_way(self) -> Self:
+        if self.finetune is not None and self.retrain is not None:
+            raise ValueError("finetune goes on from inherited weights, retrain does not; set one")
+        return self
 
 
 class NestConfig(Section):

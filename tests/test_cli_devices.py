@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nasbench.export.programs import programs_of
 from nasbench.export.pt2 import Pt2Exporter
 from nasbench.supernet import SUPERNETS
 from tests.experiment.simulated import SIMULATED, SLOW
@@ -19,7 +20,8 @@ def exported(tmp_path_factory):
     supernet = SUPERNETS["mobilenet_v3"].build()
     path = tmp_path_factory.mktemp("exported") / "model.pt2"
     module = supernet.extract(supernet.smallest)
-    Pt2Exporter().write(module, supernet.example_inputs(), path)
+    program = programs_of(module, supernet.example_inputs())["model"]
+    Pt2Exporter().write_program(program, path)
     return path
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from nasbench.errors import RequestError
+from nasbench.export import EXPORTERS
+from nasbench.export.programs import programs_of
 from nasbench.export.pt2 import Pt2Exporter
 from nasbench.export.weights import SafetensorsExporter
 from nasbench.hardware import ENGINES, LatencyProtocol, measure_latency
@@ -30,7 +32,7 @@ def export(tmp_path):
     """A folder with weights and a manifest, as an export has them."""
     folder = tmp_path / "export"
     folder.mkdir()
-    SafetensorsExporter().write(MODULE, SUPERNET.example_inputs(), folder / "weights.safetensors")
+    SafetensorsExporter().write(MODULE, {}, folder)
     manifest = {
         "architecture_id": SUPERNET.smallest.id,
         "architecture": SUPERNET.smallest.to_json(),
@@ -53,7 +55,7 @@ def test_weights_of_another_network_are_refused(export):
     manifest = json.loads((export / "manifest.json").read_text())
     manifest["architecture"] = SUPERNET.largest.to_json()
     (export / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(RequestError, match="do not fit its manifest"):
+    with pytest.raises(RequestError, match="do not fit its network"):
         run(open_exported(export), "eager")
     (export / "manifest.json").unlink()
     with pytest.raises(RequestError, match=r"beside no manifest.json"):
@@ -79,7 +81,7 @@ def test_an_engine_gets_the_file_of_a_folder_that_it_runs(export):
 
 def test_a_program_runs_in_pytorch_at_any_batch_size(tmp_path):
     path = tmp_path / "model.pt2"
-    Pt2Exporter().write(MODULE, SUPERNET.example_inputs(), path)
+    Pt2Exporter().write_program(programs_of(MODULE, SUPERNET.example_inputs())["model"], path)
     exported = open_exported(path)
     assert exported.usual_engine == "eager"
     module, (inputs,) = exported.artifact(ENGINES["eager"](), 5, None)
@@ -94,6 +96,26 @@ def test_a_program_of_one_batch_size_says_which(tmp_path):
     assert run(open_exported(path), "eager", batch_size=3).median_ms > 0
     with pytest.raises(RequestError, match="does not take batches of 2; give --batch-size 3"):
         run(open_exported(path), "eager", batch_size=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "file"), [("openvino", "model.xml"), ("executorch", "model.pte")]
+)
+def test_other_runtimes_read_what_was_written_for_them(target, file, tmp_path):
+    pytest.importorskip(target)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval()
+    programs = programs_of(network, (torch.rand(2, 1, 8, 8),))
+    EXPORTERS[target]().write(network, programs, tmp_path)
+    exported = open_exported(tmp_path / file)
+    assert exported.usual_engine == target
+    assert run(exported, target, batch_size=3).median_ms > 0
+    if target == "executorch":
+        with pytest.raises(RequestError, match=r"it was lowered for at most \(8, 1, 8, 8\)"):
+            run(exported, target, batch_size=9)
+    (tmp_path / file).write_bytes(b"nothing")
+    with pytest.raises(RequestError, match="cannot read"):
+        run(exported, target)
 
 
 class Bomb:

@@ -188,7 +188,7 @@ class TestEngineContract:
 
     @pytest.fixture
     def is_slow(self, engine):
-        if engine.name in ("torch_compile", "executorch"):
+        if engine.name in ("torch_compile", "executorch", "openvino"):
             pytest.skip("compiling takes too long for more than one network")
 
     @pytest.fixture

@@ -30,7 +30,7 @@ from tests.experiment.simulated import SIMULATED
 
 TINY = Path(__file__).parent / "tiny.yaml"
 PAGE = (Path(__file__).parents[1] / "docs/reference/outputs.md").read_text()
-WITHOUT_TABLE = {"export", "device prepare"}
+WITHOUT_TABLE = {"device prepare"}
 FEW = ("--repeats", 6, "--engine", SIMULATED)
 RESNET = ("--set", "supernet.family=resnet", "--out", "resnet")
 
@@ -40,6 +40,7 @@ EXAMPLES = {  # what is called in a folder that has a finished run, an image and
     "train": ("run",),
     "search": ("run",),
     "report": ("run",),
+    "export": ("run", "--target", "pt2"),
     "nest": ("run", "--members", 4),
     "sweep": ("sweep.yaml",),
     "infer": ("export", "--input", "dark.png"),
@@ -149,7 +150,7 @@ def test_standard_output_is_the_data_as_described(inside, command):
         assert {re.sub("^(validation|test)_", "", other) for other in others} <= {*METRICS}
         columns = [column for column in columns if column in named]
     assert columns == named
-    if command not in ("infer", "list"):  # whose names are those of classes and kinds
+    if command not in ("export", "infer", "list"):  # whose names are those of classes and kinds
         known = {*described(command, "JSON"), *named, *METRICS, *OF_ARCHITECTURE}
         for each in document if isinstance(document, list) else [document]:
             assert each.keys() <= known

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from nasbench.cli.devices import device, lut, measure_command
+from nasbench.cli.exports import export_command, infer_command
 from nasbench.cli.options import (
     Address,
     ConfigOrRun,
@@ -26,7 +27,6 @@ from nasbench.cli.output import (
     Found,
     Result,
     of_catalogue,
-    of_classes,
     of_fronts,
     of_ladder,
     of_predictors,
@@ -113,42 +113,8 @@ def report_command(
     return Result(show=lambda: print_summaries(summaries, page), find=lambda: of_fronts(summaries))
 
 
-@app.command("export")
-def export_command(
-    run: ConfigOrRun,
-    where: Annotated[
-        str, typer.Option(help='The best that respects this: "latency <= 3 ms and macs <= 1M"')
-    ] = "",
-    pick: Annotated[
-        str | None,
-        typer.Option(help="knee, best, or an architecture's id; of --nested, a member's number."),
-    ] = None,
-    nested: Annotated[
-        bool, typer.Option("--nested", help="Choose among the members of the run's bundle.")
-    ] = False,
-    settings: Settings = None,
-    out: Out = None,
-) -> None:
-    """Write the chosen sub-network for every target, verified."""
-    from nasbench.cli.progress import shown_progress
-    from nasbench.experiment.nesting import export_member
-    from nasbench.experiment.stages import export
-
-    if where and pick:
-        raise RequestError("give --where or --pick, not both")
-    if nested:
-        opened = open_run(run, settings, out, None)
-        opened.check_folder()
-        with stoppable(), opened.exclusive(), shown_progress() as progress:
-            export_member(opened, progress, where=where, pick=pick or "")
-        return
-    opened = open_run(
-        run, [*(settings or []), *([f"export.pick={pick}"] if pick else [])], out, None
-    )
-    opened.check_folder()
-    opened.check_stages(["export"])
-    with stoppable(), opened.exclusive(), shown_progress() as progress:
-        export(opened, progress, where=where)
+app.command("export")(export_command)
+app.command("infer")(infer_command)
 
 
 @app.command("nest")
@@ -183,23 +149,6 @@ def nest_command(
     with stoppable(), opened.exclusive(), shown_progress() as progress:
         model = nest(opened, progress)
     return Result(show=lambda: print_ladder(opened, model), find=lambda: of_ladder(model))
-
-
-@app.command("infer")
-@prints_table
-def infer_command(
-    export: Annotated[Path, typer.Argument(help="The folder of an export: RUN/export/ID.")],
-    sample: Annotated[Path, typer.Option("--input", help="An image file.")],
-    target: Annotated[
-        str | None, typer.Option(help="The file to run, onnx or pt2 [default: onnx where it is].")
-    ] = None,
-) -> Result:
-    """Run an exported file, in its own runtime, on a sample of yours."""
-    from nasbench.cli.tables import print_classes
-    from nasbench.experiment.inference import classify
-
-    found = classify(export, sample, target)
-    return Result(show=lambda: print_classes(found), find=lambda: of_classes(found))
 
 
 @app.command("list")

@@ -48,7 +48,8 @@ def measure_command(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Files (.onnx, .pt2, .pte), folders of exports; or a run and ids of its networks."
+            help="Files (.onnx, .pt2, .pte, .xml), folders of exports; or a run and ids of its "
+            "networks."
         ),
     ],
     engine: EngineName = None,
@@ -229,17 +230,9 @@ def _check_name(name: str) -> None:
 
 def _prior(run: Run, name: str | None) -> Path | None:
     """The file of another device: given as such, or found in the run."""
-    if name is None or Path(name).is_file():
-        return None if name is None else Path(name)
-    folder = run.folder / "devices" / name
-    for file in ("predictor.json", "lookup_table.json"):
-        if (folder / file).is_file():
-            return folder / file
-    known = sorted(path.name for path in (run.folder / "devices").glob("*"))
-    raise RequestError(
-        f"nothing is known of a device '{name}'; give a file, or a device of this run: "
-        f"{', '.join(known) or 'none'}"
-    )
+    from nasbench.experiment.device_files import find_device_file
+
+    return None if name is None else find_device_file(run.devices, name)
 
 
 def _known(path: Path) -> Result:

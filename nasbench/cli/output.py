@@ -254,10 +254,29 @@ def of_device(path: "Path", file: "DeviceFile") -> Found:
     return Found({**row, "conditions": file.conditions}, [row])
 
 
-def of_classes(probabilities: Mapping[str, float]) -> Found:
-    """Of an image: a row for each class, the most probable first."""
-    rows = [{"class": name, "probability": value} for name, value in probabilities.items()]
-    return Found(dict(probabilities), rows)
+def of_inference(found: Mapping[str, float] | str) -> Found:
+    """Of a sample: a row for each class, the most probable first; or the text that was written."""
+    if isinstance(found, str):
+        return Found({"text": found}, [{"text": found}])
+    rows = [{"class": name, "probability": value} for name, value in found.items()]
+    return Found(dict(found), rows)
+
+
+def of_export(manifest: Mapping[str, Any]) -> Found:
+    """Of an export: a row for each target; the document is its manifest."""
+    rows = []
+    for target, found in manifest["targets"].items():
+        latency = found["latency"] or {}
+        rows.append(
+            {
+                "target": target,
+                "precision": found["precision"],
+                "difference": found.get("largest_difference", found.get("relative_rms_difference")),
+                "latency_ms": latency.get("latency_ms"),
+                **{f"test_{name}": value for name, value in found["test"].items()},
+            }
+        )
+    return Found(manifest, rows)
 
 
 def of_catalogue(catalogue: Mapping[str, Sequence[str]]) -> Found:

@@ -63,7 +63,7 @@ def print_outcome(run: Run) -> None:
         "report": run.page,
     }
     if exported is not None:
-        left["exported"] = run.folder / "export" / exported / "model.onnx"
+        left["exported"] = run.folder / "export" / exported
     for label, path in left.items():
         if path.exists():
             console.print(f"{label:>9}: {path}", highlight=False, markup=False, soft_wrap=True)
@@ -137,6 +137,40 @@ def print_ladder(run: Run, model: "NestedModel") -> None:
         f"   figure: {ladder}",
         f"     next: nasbench export {shlex.quote(str(run.folder))} --nested "
         f'--where "latency <= {middle:.3g} ms"',
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_export(manifest: Mapping[str, Any], folder: Path) -> None:
+    """What was measured of each target, beside the network that they were written from."""
+    metric = next(iter(manifest["test"]))
+    table = Table(title=f"Exported: {escape(manifest['architecture_id'])}")
+    headings = ("target", "kB", "precision", "difference", f"test {metric}", "latency [ms]")
+    for heading in headings:
+        table.add_column(escape(heading), justify="left" if heading == "target" else "right")
+    trained = manifest.get("training")
+    if trained is not None:
+        before = _cell(metric, str(trained["test_before"][metric]))
+        table.add_row("(as the supernet left it)", "", "", "", before, "")
+    table.add_row("(in PyTorch)", "", "", "", _cell(metric, str(manifest["test"][metric])), "")
+    for target, found in manifest["targets"].items():
+        files = [file for file in manifest["files"].values() if file.get("target") == target]
+        difference = found.get("largest_difference", found.get("relative_rms_difference"))
+        latency = found["latency"]
+        table.add_row(
+            target,
+            f"{sum(file['bytes'] for file in files) / 1000:,.0f}",
+            found["precision"],
+            f"{difference:.2g}" if found["precision"] == "float32" else f"{difference:.1%}",
+            _cell(metric, str(found["test"][metric])),
+            "-" if latency is None else f"{latency['latency_ms']:.4f}",
+        )
+    console = table_console()
+    console.print(table)
+    for line in (
+        f"difference: the largest of any output ({manifest['verified_on']}); of int8, root mean "
+        "square, as a share of the outputs'",
+        f"  written: {folder}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

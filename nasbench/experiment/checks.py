@@ -6,6 +6,7 @@ that bad input costs a second and leaves no trace.
 
 from nasbench.distributed.cluster import check_address
 from nasbench.errors import RequestError
+from nasbench.experiment.exporting import check_export
 from nasbench.experiment.measured import build_measured, check_measured
 from nasbench.experiment.parts import (
     LATENCY_METRICS,
@@ -58,8 +59,6 @@ def check(run: Run) -> None:
     engine = ENGINES[config.latency.engine]()
     if config.resources.address is None and needs_latency(run):
         engine.check_machine()
-    for target in config.export.targets:
-        EXPORTERS[target]()
     task = build_task(config)
     _check_metrics(run, task)
     _check_screening(run, task)
@@ -74,12 +73,6 @@ def check(run: Run) -> None:
             "resources.workers=0 does without; set resources.workers to 1 or more"
         )
     with_sequence_length(task.example_inputs(1), config.latency.sequence_length)
-    num_inputs = len(task.example_inputs(1))
-    if config.export.targets and num_inputs != 1:
-        raise RequestError(
-            f"networks for task '{task.name}' have {num_inputs} inputs, which no export target "
-            "takes; set export.targets=[] to end with the report"
-        )
     supernet = build_supernet(config, task)
     if config.shape_search is not None:
         check_shapes(run, supernet, task)
@@ -89,6 +82,7 @@ def check(run: Run) -> None:
     largest = counts_of(supernet, supernet.largest)
     for constraint in run.constraints:
         check_reachable(constraint, smallest, largest)
+    check_export(run, supernet, task)
     load_latest(run.checkpoints, training_fingerprint(config, supernet, task))
     known = [c.resolve(largest) for c in run.constraints if c.metric in largest]
     build_algorithm(run, build_problem(run, supernet, known))

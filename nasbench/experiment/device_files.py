@@ -145,6 +145,24 @@ class PredictorFile(DeviceFile):
         return PREDICTORS[self.predictor_name](supernet.space, self.seed, **options)
 
 
+def find_device_file(devices: Path, name: str) -> Path:
+    """The file of a device, in a run's folder `devices`; a path of a file is that file.
+
+    Raises:
+        RequestError: if nothing is known of such a device.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    for file in ("predictor.json", "lookup_table.json"):
+        if (devices / name / file).is_file():
+            return devices / name / file
+    known = sorted(path.name for path in devices.glob("*"))
+    raise RequestError(
+        f"nothing is known of a device '{name}'; give a file, or a device of this run: "
+        f"{', '.join(known) or 'none'}"
+    )
+
+
 def read_device_file(path: Path) -> LookupFile | PredictorFile:
     """Read either kind; RequestError where it is none."""
     try:

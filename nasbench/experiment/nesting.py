@@ -22,7 +22,6 @@ from nasbench.experiment.parts import (
 )
 from nasbench.experiment.progress import SILENT, Progress
 from nasbench.experiment.run import Run
-from nasbench.export.manifest import export_subnetwork
 from nasbench.folders import replace_folder
 from nasbench.hardware import ENGINES, measure_latency
 from nasbench.objectives import Objective, losses_of
@@ -35,7 +34,6 @@ from nasbench.supernet.training.trainer import check_training, train_supernet, t
 from nasbench.tasks import Task
 
 _NUM_COMPARED = 64  # test samples on which the bundle's members are compared with the supernet's
-_NUM_VERIFIED = 512  # of an exported member
 
 
 def nest(run: Run, progress: Progress = SILENT) -> NestedModel:
@@ -224,60 +222,3 @@ def draw_ladder(run: Run) -> None:
     conditions = model.members[0].latency[device]["conditions"]
     ax.set_title(f"{conditions['engine']} on {device}", fontsize=8)
     plots.save(ax, run.folder / "ladder.png")
-
-
-def export_member(run: Run, progress: Progress = SILENT, *, where: str = "", pick: str = "") -> int:
-    """Write a member of the run's bundle for every target, verified on test samples.
-
-    Args:
-        where: constraints; the largest member that respects them, and is not dominated, is taken.
-        pick: without `where`, the member's number.
-
-    Returns:
-        The member's number.
-
-    Raises:
-        RequestError: if there is no such member.
-    """
-    model = load_bundle(run)
-    if where:
-        model.select(where)
-    elif pick.removeprefix("-").isdecimal():
-        model.at(int(pick))
-    else:
-        raise RequestError(
-            f"give --where, or --pick and a member's number from 0 to {len(model.members) - 1}"
-        )
-    config, member = run.config.export, model.member
-    if not config.targets:
-        raise RequestError("export.targets is empty, so there is nothing to write")
-    _, task = load_trained(run)
-    num_verified = min(_NUM_VERIFIED, len(task.splits["test"]))
-    inputs, *others = task.load("test", torch.arange(num_verified)).inputs
-    if others:
-        raise RequestError(f"no export target takes the {1 + len(others)} inputs of '{task.name}'")
-    progress.start("export", 1, 0)
-    with torch.inference_mode():
-        expected = model(inputs)
-    folder = run.folder / "export" / f"nested-{model.index:03d}-{member.architecture.id}"
-    export_subnetwork(
-        model.extract(model.index),
-        inputs=inputs,
-        expected=expected,
-        targets=config.targets,
-        folder=folder,
-        tolerance=config.tolerance,
-        description={
-            "architecture_id": member.architecture.id,
-            "architecture": member.architecture.to_json(),
-            "member": model.index,
-            "supernet": model.supernet.settings,
-            "task": task.name,
-            "input_form": task.input_form,
-            "measurements": member.measurements(None),
-            "latency": {device: dict(of) for device, of in member.latency.items()},
-            "test": dict(member.test),
-        },
-    )
-    progress.advance(str(folder))
-    return model.index

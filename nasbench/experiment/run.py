@@ -35,7 +35,6 @@ from nasbench.objectives import (
     Constraint,
     Objective,
     losses_of,
-    parse_constraints,
     violations_of,
 )
 from nasbench.space import SearchSpace
@@ -230,6 +229,11 @@ class Run:
         return self.folder / "nest"
 
     @property
+    def devices(self) -> Path:
+        """Where what is known of devices lies."""
+        return self.folder / "devices"
+
+    @property
     def page(self) -> Path:
         """The page on which everything it found can be looked at."""
         return self.folder / "report.html"
@@ -303,13 +307,9 @@ class Run:
 
     def pareto_front(self) -> list[Trial]:
         """The non-dominated completed trials, from the best in the first objective to the worst."""
-        from nasbench.pareto import non_dominated
+        from nasbench.experiment.choosing import pareto_front
 
-        found = self.completed
-        losses = losses_of(self.objectives, [trial.measurements for trial in found])
-        front = [t for t, is_member in zip(found, non_dominated(losses), strict=True) if is_member]
-        first = self.objectives[0]
-        return sorted(front, key=lambda trial: first.to_loss(trial.measurements[first.metric]))
+        return pareto_front(self.completed, self.objectives)
 
     def trials_dataframe(self) -> "pd.DataFrame":
         """One row per trial: number, state, architecture id, metrics, then the architecture."""
@@ -334,52 +334,18 @@ class Run:
         Args:
             where: constraints joined by "and"; with it the best in the first objective of those
                 that respect them is taken.
-            pick: without `where`: "knee", "best" (in the first objective), or an architecture's id,
-                which may be of any completed trial.
+            pick: without `where`: "knee", "best" (in the first objective), "most-accurate",
+                "fastest", or an architecture's id, which may be of any completed trial.
 
         Raises:
             RequestError: if nothing fits.
         """
-        from nasbench.pareto import knee_index
+        from nasbench.experiment.choosing import choose
 
         front = self.pareto_front()
         if not front:
             raise RequestError(f"no completed trial of '{self.folder}' respects the constraints")
-        if where:
-            return self._best_where(front, parse_constraints(where))
-        if pick == "best":
-            return front[0]
-        if pick == "knee":
-            return front[knee_index(losses_of(self.objectives, [t.measurements for t in front]))]
-        for trial in self.trials:
-            if trial.architecture.id == pick and trial.state is TrialState.COMPLETE:
-                return trial
-        raise RequestError(
-            f"no completed trial has the architecture id '{pick}'; give knee, best or an id of "
-            f"'{self.folder / 'pareto.csv'}'"
-        )
-
-    def _best_where(self, front: list[Trial], constraints: list[Constraint]) -> Trial:
-        for constraint in constraints:
-            if constraint.metric not in front[0].measurements:
-                raise RequestError(
-                    f"no '{constraint.metric}' was measured; possible: "
-                    + ", ".join(front[0].measurements)
-                )
-            if constraint.is_relative:
-                raise RequestError(f"give '{constraint.metric}' an absolute bound, not a share")
-            near = min(front, key=lambda t: constraint.violation(t.measurements[constraint.metric]))
-            value = near.measurements[constraint.metric]
-            if constraint.violation(value) > 0:
-                raise RequestError(
-                    f"no sub-network of the front has {constraint}; the nearest has {value:.4g}"
-                )
-        for trial in front:
-            if all(c.violation(trial.measurements[c.metric]) == 0 for c in constraints):
-                return trial
-        raise RequestError(
-            "no sub-network of the front has " + " and ".join(map(str, constraints)) + " at once"
-        )
+        return choose(front, self.trials, self.objectives, where=where, pick=pick)
 
     def extract(self, architecture_id: str) -> "nn.Module":
         """The sub-network of a completed trial, as a plain calibrated module in eval mode."""

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from nasbench import plots
 from nasbench.distributed.cluster import connected
 from nasbench.distributed.data_parallel import TrainingRecipe, train_on_ray
@@ -14,6 +12,7 @@ from nasbench.distributed.pool import LocalPool, RayPool
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
 from nasbench.experiment.earlier import keep_earlier
+from nasbench.experiment.exporting import export
 from nasbench.experiment.html_report import write_html_report
 from nasbench.experiment.measured import build_measured
 from nasbench.experiment.nesting import draw_ladder
@@ -36,7 +35,6 @@ from nasbench.experiment.progress import SILENT, Progress
 from nasbench.experiment.report import write_pareto_csv
 from nasbench.experiment.run import STAGES, Run
 from nasbench.experiment.shapes import build_evaluator, search_shapes, train_unpruned
-from nasbench.export.manifest import export_subnetwork
 from nasbench.objectives import Constraint
 from nasbench.search import SearchProblem
 from nasbench.search.loop import Evaluate, run_search
@@ -47,8 +45,6 @@ from nasbench.supernet.training.checkpoint import checkpoint_folder, latest_step
 from nasbench.supernet.training.monitor import quality
 from nasbench.supernet.training.trainer import StepReport
 from nasbench.trials import FULL, Trial, TrialState
-
-_NUM_VERIFIED = 512  # test samples on which an exported file is compared with the supernet
 
 
 def train(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
@@ -242,44 +238,6 @@ def _write_report(
         plots.save(plots.plot_pareto_front(run), run.folder / "pareto.png")
     if run.bundle.exists():
         draw_ladder(run)
-
-
-def export(run: Run, progress: Progress = SILENT, *, where: str = "") -> dict[str, Any]:
-    """Write the chosen sub-network for every target, verified on the test images."""
-    task_section, _ = run.config.network_sections()
-    config = run.config.export
-    trial = run.select(where, config.pick)
-    if not config.targets:
-        return {"architecture_id": trial.architecture.id}
-    progress.start("export", 1, 0)
-    evaluator = build_evaluator(run)
-    module = evaluator.extract(trial.architecture)
-    num_verified = min(_NUM_VERIFIED, len(evaluator.task.splits["test"]))
-    (inputs,) = evaluator.task.load("test", torch.arange(num_verified)).inputs
-    with torch.inference_mode():
-        expected = evaluator.compute(inputs)
-    tested = evaluator.task.evaluate(module, "test", run.config.evaluation.batch_size)
-    folder = run.folder / "export" / trial.architecture.id
-    export_subnetwork(
-        module,
-        inputs=inputs,
-        expected=expected,
-        targets=config.targets,
-        folder=folder,
-        tolerance=config.tolerance,
-        description={
-            "architecture_id": trial.architecture.id,
-            "architecture": trial.architecture.to_json(),
-            "supernet": evaluator.supernet.settings,
-            "task": task_section.name,
-            "input_form": evaluator.task.input_form,
-            "measurements": dict(trial.measurements),
-            "latency_conditions": trial.conditions,
-            "test": tested,
-        },
-    )
-    progress.advance(str(folder))
-    return {"architecture_id": trial.architecture.id}
 
 
 _STAGES: dict[str, Callable[[Run, Progress], dict[str, Any]]] = {

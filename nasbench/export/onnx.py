@@ -1,37 +1,37 @@
-"""Target `onnx`: one self-contained ONNX file.
+"""Targets `onnx` and `onnx_torchscript`: one self-contained ONNX file for each program.
 
 Two exporters give the same network. What is shipped comes from torch's dynamo exporter. What is
 only timed, hundreds of times in a search, comes from the TorchScript-based one, which takes a
-twentieth of the time.
+twentieth of the time; the target `onnx_torchscript` ships what that one makes.
 """
 
 import io
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nasbench.errors import MissingExtraError
-from nasbench.export.base import Run
-from nasbench.export.pt2 import export_program
+from nasbench.export.base import ProgramExporter
+from nasbench.export.programs import Program, TensorSpec
+from nasbench.export.quiet import quiet
+from nasbench.export.running import Run
 
 OPSET = 18
 
 
-class OnnxExporter:
-    """Writes `model.onnx` with a dynamic batch size; runs it in ONNX Runtime.
+class OnnxExporter(ProgramExporter):
+    """Writes `model.onnx`, open in all sizes; runs it in ONNX Runtime.
 
     Raises:
         MissingExtraError: where a package of the extra is not installed.
     """
 
-    file_name = "model.onnx"
+    runtime = "onnxruntime"
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
 
     def __init__(self) -> None:
         try:
@@ -40,41 +40,93 @@ class OnnxExporter:
             import onnxscript  # noqa: F401
         except ImportError as error:
             package = (error.name or "onnx").partition(".")[0]
-            raise MissingExtraError(package, "onnx", "the export target 'onnx'") from None
+            raise MissingExtraError(package, "onnx", "an export target of ONNX") from None
 
-    def write(self, module: nn.Module, example_inputs: tuple[Tensor, ...], path: Path) -> None:
+    def write_program(self, program: Program, path: Path) -> dict[str, Any]:
         """Export with the dynamo exporter."""
-        with _quiet_exporter():
-            program = torch.onnx.export(
-                export_program(module, example_inputs),
+        with quiet():
+            written = torch.onnx.export(
+                program.export(),
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
-                input_names=["input"],
-                output_names=["output"],
+                input_names=[spec.name for spec in program.inputs],
+                output_names=[spec.name for spec in program.outputs],
                 verbose=False,
             )
-            assert program is not None
-            program.save(path, external_data=False)
+            assert written is not None
+            _name_sizes(written.model.graph, program)
+            written.save(path, external_data=False)
+        return {"opset": OPSET}
 
-    def load(self, path: Path, module: nn.Module) -> Run:  # noqa: ARG002 - the file is complete
+    def open_program(self, path: Path, inputs: Sequence[TensorSpec]) -> Run:
         """Open a session."""
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
+        names = [spec.name for spec in inputs]
 
-        def run(inputs: Tensor) -> Tensor:
-            return torch.from_numpy(session.run(None, {name: inputs.numpy()})[0])
+        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+            arrays = (tensor.contiguous().numpy() for tensor in tensors)
+            found = session.run(None, dict(zip(names, arrays, strict=True)))
+            return tuple(torch.from_numpy(array) for array in found)
 
         return run
+
+
+class OnnxTorchScriptExporter(OnnxExporter):
+    """Writes `model.torchscript.onnx` with torch's older exporter, for tools that ask for it.
+
+    Raises:
+        MissingExtraError: where a package of the extra is not installed.
+    """
+
+    suffixes = (".torchscript.onnx",)
+
+    def refusal(self, programs: Iterable[str]) -> str | None:
+        """Only what `model` computes; a traced cache would be of one length."""
+        if "model" in programs:
+            return None
+        return (
+            "tracing by TorchScript makes the length of a cache a constant; the target 'onnx' "
+            "leaves it open"
+        )
+
+    def write_program(self, program: Program, path: Path) -> dict[str, Any]:
+        """Export with the TorchScript-based exporter."""
+        _teach_antialiasing()
+        specs = (*program.inputs, *program.outputs)
+        with quiet():
+            torch.onnx.export(
+                program.module,
+                program.examples,
+                path,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[spec.name for spec in program.inputs],
+                output_names=[spec.name for spec in program.outputs],
+                dynamic_axes={
+                    spec.name: {i: s for i, s in enumerate(spec.shape) if isinstance(s, str)}
+                    for spec in specs
+                },
+            )
+        return {"opset": OPSET}
+
+
+def _name_sizes(graph: Any, program: Program) -> None:
+    """Let open sizes have our names: the exporter makes up its own."""
+    import onnx_ir
+
+    for values, specs in ((graph.inputs, program.inputs), (graph.outputs, program.outputs)):
+        for value, spec in zip(values, specs, strict=True):
+            value.shape = onnx_ir.Shape(spec.shape)
 
 
 def to_onnx_fast(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> bytes:
     """The file's bytes, for exactly these input shapes, from the TorchScript-based exporter."""
     _teach_antialiasing()
     stream = io.BytesIO()
-    with _quiet_exporter():
+    with quiet():
         torch.onnx.export(
             module,
             example_inputs,
@@ -115,17 +167,3 @@ def _teach_antialiasing() -> None:
     torch.onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]
         "aten::_upsample_bilinear2d_aa", resize, OPSET
     )
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Silence what torch says about its own exporters (deprecations, torchvision missing)."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

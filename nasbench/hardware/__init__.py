@@ -23,6 +23,7 @@ ENGINES: Registry[Callable[[], Engine]] = Registry(
         "torch_compile": "nasbench.hardware.torch_compile_engine:TorchCompileEngine",
         "cuda": "nasbench.hardware.cuda_engine:CudaEngine",
         "executorch": "nasbench.hardware.executorch_engine:ExecuTorchEngine",
+        "openvino": "nasbench.hardware.openvino_engine:OpenVinoEngine",
     },
 )
 

@@ -1,31 +1,39 @@
 """Exported files as something that an engine can time.
 
     open_exported(Path("export/ID"))        what `nasbench export` wrote knows its architecture
-    open_exported(Path("anything.onnx"))    .pt2 and .pte, too, from wherever they come
+    open_exported(Path("anything.onnx"))    .pt2, .pte and .xml, too, from wherever they come
 
 A file may come from a stranger, so nothing in it is ever unpickled.
 """
 
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nasbench.errors import RequestError, unknown_name
-from nasbench.export.weights import SafetensorsExporter
+from nasbench.export.pt2 import check_holds_no_code
+from nasbench.export.weights import WEIGHTS, load_weights
 from nasbench.hardware.engine import Engine
 from nasbench.supernet import SUPERNETS, build_supernet
 
-_SUFFIX_ENGINES = {".onnx": "onnxruntime", ".pte": "executorch", ".pt2": "eager"}
-_WEIGHTS = SafetensorsExporter.file_name
-_IN_FOLDER = ("model.onnx", _WEIGHTS, "model.pt2", "model.pte")  # the first that is there
+_SUFFIX_ENGINES = {
+    ".onnx": "onnxruntime",
+    ".pte": "executorch",
+    ".pt2": "eager",
+    ".xml": "openvino",
+}
+_IN_FOLDER = (
+    "model.onnx",
+    WEIGHTS,
+    "model.pt2",
+    "model.pte",
+    "model.xml",
+)  # the first that is there
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Exported:
             )
         if self.path.suffix == engine.file_suffix:
             return engine.read(self.path, batch_size, sequence_length)
-        if self.path.name == _WEIGHTS:
+        if self.path.name == WEIGHTS:
             module, inputs = self._network(batch_size)
         else:
             module, inputs = _open_program(self.path, batch_size)
@@ -69,16 +77,11 @@ class Exported:
                 raise unknown_name("supernet family", family, SUPERNETS)
             supernet = build_supernet(self.manifest["supernet"], with_pretrained=False)
             module = supernet.extract(self.manifest["architecture"])
-            SafetensorsExporter().load(self.path, module)
+            load_weights(module, self.path)
         except (KeyError, TypeError):
             raise RequestError(
                 f"'{self.path}' lies beside no manifest.json that says which network its weights "
                 "belong to"
-            ) from None
-        except (RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise RequestError(
-                f"the weights in '{self.path}' do not fit its manifest: {reason}"
             ) from None
         return module, supernet.example_inputs(batch_size)
 
@@ -105,18 +108,18 @@ def open_exported(path: Path, engine: Engine | None = None) -> Exported:
     elif not path.is_file():
         raise RequestError(f"there is no file '{path}'")
     if _suffix_engine(path) is None:
-        possible = ", ".join([*_SUFFIX_ENGINES, _WEIGHTS])
+        possible = ", ".join([*_SUFFIX_ENGINES, WEIGHTS])
         raise RequestError(f"'{path}' is no network that can be measured; possible: {possible}")
     return Exported(path, _suffix_engine(path) or "", _read_manifest(path.parent))
 
 
 def _runs(engine: Engine, path: Path) -> bool:
     is_program = path.suffix == ".pt2" and engine.runs_programs
-    return is_program or path.name == _WEIGHTS or path.suffix == engine.file_suffix
+    return is_program or path.name == WEIGHTS or path.suffix == engine.file_suffix
 
 
 def _suffix_engine(path: Path) -> str | None:
-    return "onnxruntime" if path.name == _WEIGHTS else _SUFFIX_ENGINES.get(path.suffix)
+    return "onnxruntime" if path.name == WEIGHTS else _SUFFIX_ENGINES.get(path.suffix)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def with_sequence_length(inputs: tuple[Tensor, ...], length: int | None) -> tupl
 
 def _open_program(path: Path, batch_size: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The program with inputs like those it was exported with."""
-    _check_holds_no_code(path)
+    check_holds_no_code(path)
     try:
         program = torch.export.load(path)
     except Exception as error:  # torch has many ways of disliking an archive
@@ -167,33 +170,3 @@ def _open_program(path: Path, batch_size: int) -> tuple[nn.Module, tuple[Tensor,
             f"'{path}' does not take batches of {batch_size}; give --batch-size {len(given[0])}"
         ) from None
     return module, inputs
-
-
-def _check_holds_no_code(path: Path) -> None:
-    """RequestError unless an archive stores nothing in a form that runs code when it is read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if not _is_plain(name, archive):
-                    raise RequestError(
-                        f"'{path}' stores '{name}' as a pickle, which can run code when it is "
-                        "read; export it again with torch.export.save"
-                    )
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise RequestError(f"'{path}' is no archive of torch.export: {error}") from None
-
-
-def _is_plain(name: str, archive: zipfile.ZipFile) -> bool:
-    folder, _, file = name.rpartition("/data/")[2].partition("/")
-    if folder not in ("weights", "constants", "sample_inputs"):
-        return True
-    if file.endswith("_config.json"):
-        payloads = json.loads(archive.read(name))["config"].values()
-        return not any(payload.get("use_pickle", True) for payload in payloads)
-    if folder == "sample_inputs":
-        try:
-            torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-        except Exception:  # whatever is in it is more than tensors
-            return False
-        return True
-    return file.startswith(("weight_", "tensor_"))

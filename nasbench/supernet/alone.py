@@ -52,6 +52,13 @@ class NetworkAlone(Supernet[None]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network.apply(_initialize)
+        return cls.wrapping(supernet, architecture, network)
+
+    @classmethod
+    def wrapping(
+        cls, supernet: Supernet[Any], architecture: Architecture, network: nn.Module
+    ) -> "NetworkAlone":
+        """A sub-network that was extracted from a supernet, with the weights that it has."""
         counts, inputs = supernet.count(architecture), supernet.example_inputs(2)
         return cls(architecture.id, network, counts, inputs)
 

@@ -55,7 +55,9 @@ def attend(
     """
     keys_BSW, values_BSW = keys_values
     num_queries, num_keys = queries_BTW.shape[1], keys_BSW.shape[1]
-    has_past = bool(num_queries != num_keys)  # a tensor, where TorchScript traces sizes
+    # An export is one graph for all sizes and decides nothing by them; where TorchScript traces,
+    # a size is a tensor.
+    has_past = torch.compiler.is_exporting() or bool(num_queries != num_keys)
     is_plainly_causal = is_causal and key_mask_BS is None and not has_past
     mask = None
     if not is_plainly_causal:
@@ -85,10 +87,11 @@ def _visible(
 ) -> Tensor | None:
     """True where a query sees a key, to broadcast to (B, H, T, S); None where all see all."""
     mask = None if key_mask_BS is None else key_mask_BS[:, None, None, :]
-    if not is_causal or num_queries == 1:  # the last token sees every token
+    is_one_query = not torch.compiler.is_exporting() and num_queries == 1
+    if not is_causal or is_one_query:  # the last token sees every token
         return mask
-    everything_TS = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
-    causal_TS = everything_TS.tril(num_keys - num_queries)
+    positions_T1 = torch.arange(num_queries, device=device)[:, None] + (num_keys - num_queries)
+    causal_TS = torch.arange(num_keys, device=device) <= positions_T1
     return causal_TS if mask is None else mask & causal_TS
 
 

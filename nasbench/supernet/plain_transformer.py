@@ -77,7 +77,7 @@ class VisionTransformer(nn.Module):
 
     Args:
         patches: the features of one patch -> C.
-        class_token_1C: stands before the patches; its final state is what is classified.
+        class_token: (1, C), stands before the patches; its final state is what is classified.
         positions: one vector per token, the class token's first.
     """
 
@@ -86,16 +86,17 @@ class VisionTransformer(nn.Module):
         *,
         patch_size: int,
         patches: nn.Linear,
-        class_token_1C: nn.Parameter,
+        class_token: nn.Parameter,
         positions: nn.Embedding,
         stack: TransformerStack,
         norm: nn.LayerNorm,
         classifier: nn.Linear,
     ) -> None:
         super().__init__()
+        self.patch_size = patch_size
         self.unshuffle = nn.PixelUnshuffle(patch_size)
         self.patches = patches
-        self.class_token = class_token_1C
+        self.class_token = class_token
         self.positions = positions
         self.stack = stack
         self.norm = norm

@@ -88,6 +88,10 @@ class Task(ABC):
 
     # -- what a task says ---------------------------------------------------------------------
 
+    def attachments(self) -> dict[str, str]:
+        """Name of a file -> its text: what `input_form` needs beside it."""
+        return {}
+
     @property
     @abstractmethod
     def network_settings(self) -> dict[str, int]:

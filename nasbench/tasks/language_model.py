@@ -32,7 +32,13 @@ from nasbench.tasks.base import (
 )
 from nasbench.tasks.files import data_folder, read_text
 from nasbench.tasks.options import check_whole_number
-from nasbench.tasks.text import TokenSequences, encoded, load_tokenizer, train_byte_pairs
+from nasbench.tasks.text import (
+    TOKENIZER,
+    TokenSequences,
+    encoded,
+    load_tokenizer,
+    train_byte_pairs,
+)
 
 if TYPE_CHECKING:
     from nasbench.tasks.text import Tokenizer
@@ -140,7 +146,12 @@ class LanguageModeling(Task):
     ) -> None:
         self.name, self.windows = name, splits
         self.tokenizer, self.sequence_length = tokenizer, sequence_length
+        self.input_form = {"kind": "prompt"}
         super().__init__(splits)
+
+    def attachments(self) -> dict[str, str]:
+        """The tokenizer."""
+        return {TOKENIZER: self.tokenizer.to_str()}
 
     @property
     def network_settings(self) -> dict[str, int]:

@@ -27,7 +27,13 @@ from nasbench.tasks.base import (
 from nasbench.tasks.decoding import beam_search
 from nasbench.tasks.files import data_folder, read_lines
 from nasbench.tasks.options import check_whole_number
-from nasbench.tasks.text import TextTask, TokenSequences, encoded, train_byte_pairs
+from nasbench.tasks.text import (
+    TOKENIZER,
+    TextTask,
+    TokenSequences,
+    encoded,
+    train_byte_pairs,
+)
 
 if TYPE_CHECKING:
     from nasbench.tasks.text import Tokenizer
@@ -170,12 +176,23 @@ class Translation(TextTask):
     ) -> None:
         self.name, self.pairs, self.tokenizer = name, splits, tokenizer
         self.max_length, self.beam_size, self.num_left_out = max_length, beam_size, num_left_out
+        self.input_form = {
+            "kind": "sentence",
+            "begin_id": BEGIN_ID,
+            "end_id": END_ID,
+            "max_length": max_length,
+            "beam_size": beam_size,
+        }
         super().__init__(splits)
         self._signature = str(_bleu(references=[["one sentence"]]).get_signature())
 
     def conditions(self) -> dict[str, str]:
         """SacreBLEU's signature, and how sentences are searched."""
         return {"bleu": f"sacreBLEU {self._signature}, beam search of {self.beam_size}"}
+
+    def attachments(self) -> dict[str, str]:
+        """The tokenizer."""
+        return {TOKENIZER: self.tokenizer.to_str()}
 
     @property
     def network_settings(self) -> dict[str, int]:

@@ -7,6 +7,7 @@ labels, from the folder `sst2`.
 Shape legend: N texts of a split, B texts of a batch, T tokens of the longest of a batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from nasbench.tasks.classification import METRICS, evaluate_classifier
 from nasbench.tasks.files import data_folder, read_lines
 from nasbench.tasks.options import check_whole_number
 from nasbench.tasks.text import (
+    TOKENIZER,
     TextTask,
     TokenSequences,
     encoded,
@@ -35,7 +37,8 @@ SOURCE = "https://github.com/awake020/pytorch_Bert_sst2 (SST-2)"  # GLUE's has n
 _PADDING = ("[PAD]", "<pad>")  # BERT's and RoBERTa's
 _ORDER_SEED = 0
 
-_LABELS = {"0": 0, "1": 1}  # negative, positive
+_LABELS = {"0": 0, "1": 1}
+_CLASSES = ("negative", "positive")
 
 LabeledText = tuple[str, int]
 
@@ -94,7 +97,9 @@ def sst2(
         )
     pieces.enable_truncation(max_length)
     splits = {name: LabeledTexts.of(texts, pieces) for name, texts in texts_of.items()}
-    return TextClassification("sst2", len(_LABELS), splits, pieces, padding_id, max_length)
+    return TextClassification(
+        "sst2", len(_LABELS), splits, pieces, padding_id, max_length, _CLASSES
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,7 @@ class TextClassification(TextTask):
         tokenizer: what the texts were tokenized with.
         padding_id: its token for padding.
         max_length: the most tokens of a text.
+        classes: their names, in the order of the labels; their numbers by default.
 
     Raises:
         RequestError: for an empty split or a label outside of the classes.
@@ -151,11 +157,18 @@ class TextClassification(TextTask):
         tokenizer: "Tokenizer",
         padding_id: int,
         max_length: int,
+        classes: Sequence[str] = (),
     ) -> None:
         self.name, self.num_classes, self.labeled = name, num_classes, splits
         self.tokenizer, self.padding_id, self.max_length = tokenizer, padding_id, max_length
+        names = list(classes) or [str(number) for number in range(num_classes)]
+        self.input_form = {"kind": "text", "max_length": max_length, "classes": names}
         super().__init__(splits)
         self.check_labels({name: split.labels for name, split in splits.items()}, num_classes)
+
+    def attachments(self) -> dict[str, str]:
+        """The tokenizer."""
+        return {TOKENIZER: self.tokenizer.to_str()}
 
     @property
     def network_settings(self) -> dict[str, int]:

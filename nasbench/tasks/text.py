@@ -90,6 +90,10 @@ class TextTask(Task):
         return list(self.lengths(split)[:num_samples].argsort(stable=True).split(batch_size))
 
 
+TOKENIZER = "tokenizer.json"
+"""The attachment of a task of text."""
+
+
 def encoded(tokenizer: "Tokenizer", texts: Iterable[str]) -> list[list[int]]:
     """The token ids of each text, with what the tokenizer puts around it."""
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]

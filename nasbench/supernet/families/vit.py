@@ -134,7 +134,7 @@ class VisionTransformerSupernet(Supernet[StackShape]):
         return VisionTransformer(
             patch_size=spec.patch_size,
             patches=self.patches.extract(spec.patch_features, hidden_size),
-            class_token_1C=nn.Parameter(self.class_token.extract(hidden_size).weight.detach()),
+            class_token=nn.Parameter(self.class_token.extract(hidden_size).weight.detach()),
             positions=self.positions.extract(hidden_size),
             stack=self.stack.extract(shape),
             norm=self.norm.extract(hidden_size),
