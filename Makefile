@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[onnx,text,dashboard,dev]'
+	$(INSTALL) --editable '.[onnx,text,dashboard,postgresql,dev]'
 	touch $@
 
 demo: $(VENV)/.installed  ## Train, search, report and export on real digits, in two minutes

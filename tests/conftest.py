@@ -34,6 +34,14 @@ def postgresql():
         yield server
 
 
+@pytest.fixture(params=["sqlite", "journal", "postgresql"])
+def url(request, tmp_path):
+    """A new store's URL, for each kind of store that outlives a process."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgresql").new_store()
+    return f"{request.param}:///{tmp_path / 'study'}"
+
+
 @pytest.fixture
 def nasbench(monkeypatch, capsys, tmp_path):
     """Call the command line in this process, in an empty folder: (exit code, output, errors)."""

@@ -1,10 +1,5 @@
 """The trial store over real storages: SQLite and journal files, PostgreSQL, memory."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 import uuid
 from datetime import datetime
 
@@ -12,32 +7,13 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool
 
 from nasbench.errors import RequestError, WorkError
 from nasbench.store import TrialStore
 from nasbench.testing.stores import OBJECTIVES, SPACE, TrialStoreContract, finished
 
 DEFAULTS = {"space": SPACE, "objectives": OBJECTIVES, "fingerprint": "supernet"}
-
-
-KINDS = ("sqlite", "journal", "postgresql")
-
-
-@pytest.fixture(params=KINDS)
-def url(request, tmp_path):
-    """A new store's URL, for each kind of store that outlives a process."""
-    if request.param != "postgresql":
-        return f"{request.param}:///{tmp_path / 'study'}"
-    return new_database(request.getfixturevalue("postgresql"))
-
-
-def new_database(server):
-    engine = create_engine(server.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    name = f"test{uuid.uuid4().hex}"
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
-    return server.url.replace("/postgres", f"/{name}")
 
 
 class TestTrialStore(TrialStoreContract):

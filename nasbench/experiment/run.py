@@ -4,7 +4,7 @@
       config.yaml   what was asked, complete
       run.json      versions, machine, fingerprint, conditions, and the stages that are done
       supernet/     checkpoints
-      study.db      the trials
+      study.db      the trials, unless `store.url` says where else
       pareto.csv  pareto.png  report.html
       nest/         the bundle of nested sub-networks, with ladder.png beside it
       export/ARCHITECTURE_ID/
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasbench.store import TrialStore
+    from nasbench.store.places import Place
 
 STAGES = ("train", "search", "report", "export")
 _PACKAGES = ("nasbench", "torch", "ray", "pymoo", "optuna", "scikit-learn", "numpy")
@@ -84,6 +85,7 @@ class Run:
             raise RequestError(f"'{self.folder}' holds something that is no run; choose another")
         if any(sign in str(self.folder) for sign in "?#%{}"):
             raise RequestError(f"a run's folder has none of ?#%{{}} in its path: '{self.folder}'")
+        self.store_place.check()
         existing = next(p for p in (self.folder, *self.folder.absolute().parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise RequestError(f"cannot write to '{existing}'; choose another folder with --out")
@@ -169,7 +171,8 @@ class Run:
         if stage == "train":
             return [f"supernet/checkpoints/{done.get('checkpoint')}"]
         if stage == "search":
-            return ["study.db"]
+            path = self.store_place.path
+            return [] if path is None else [str(path.relative_to(self.folder))]
         if stage == "report":
             figures = ["pareto.png"] if len(self.objectives) == 2 else []
             return ["pareto.csv", self.page.name, *figures]
@@ -229,7 +232,8 @@ class Run:
     @property
     def trials(self) -> list[Trial]:
         """All trials, in the order in which they were proposed."""
-        if "search" not in self.record or not (self.folder / "study.db").exists():
+        path = self.store_place.path
+        if "search" not in self.record or (path is not None and not path.exists()):
             raise RequestError(f"'{self.folder}' holds no trials yet; run: nasbench search")
         return self.open_store().trials()
 
@@ -240,16 +244,31 @@ class Run:
             raise RequestError(f"'{self.folder}' was not searched yet; run: nasbench search")
         return SearchSpace.from_json(self.record["search"]["space"])
 
+    @property
+    def store_place(self) -> "Place":
+        """Where the trials are kept.
+
+        Raises:
+            RequestError: if `store.url` is none, or names a file outside the folder.
+        """
+        from nasbench.store.places import Place
+
+        return Place.of(self.config.store.url or "sqlite:///study.db").inside(self.folder)
+
     def open_store(self) -> "TrialStore":
         """The store of the search that `begin_search` recorded."""
         from nasbench.store import TrialStore
 
-        search = self.record["search"]
+        config, place = self.config, self.store_place
+        shared = f"{config.name}-{config.fingerprint}" if place.path is None else "search"
         return TrialStore(
-            f"sqlite:///{self.folder / 'study.db'}",
+            place.url.render_as_string(hide_password=False),
             self.space,
             self.objectives,
-            fingerprint=search["fingerprint"],
+            name=config.store.study or shared,
+            fingerprint=self.record["search"]["fingerprint"],
+            patience_s=config.store.patience_s,
+            heartbeat_s=config.store.heartbeat_s,
         )
 
     def begin_search(

@@ -36,17 +36,20 @@ class Place:
         """Read a URL; RequestError for one that no store understands, without its password."""
         try:
             url = make_url(text)
+            if "@" in (url.host or ""):
+                raise ValueError("an @ in a password is written %40")
         except (ArgumentError, ValueError):
             raise RequestError(
                 f"'{without_passwords(text)}' is no store's URL; write "
                 "postgresql+psycopg://user@host/database, sqlite:///study.db or "
-                "journal:///study.journal"
+                "journal:///study.journal, signs such as @ and / of a name as %40 and %2F"
             ) from None
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
         if url.drivername not in _KINDS:
             raise unknown_name("kind of store", url.drivername, _KINDS)
-        if url.drivername in ("journal", "sqlite") and (url.host or not url.database):
+        on_disk = url.drivername in ("journal", "sqlite")
+        if on_disk and (url.host or url.query or not url.database):
             raise RequestError(
                 f"'{without_passwords(text)}' names no file; a file in the working directory is "
                 f"{url.drivername}:///NAME"
@@ -94,7 +97,9 @@ class Place:
         if self.kind != "sqlite" or self.path is None:
             return
         kind = file_system(self.path, mounts)
-        if kind in _NETWORKED or (kind.startswith("fuse") and kind not in {"fuseblk", *_LOCAL_FUSE}):
+        if kind in _NETWORKED or (
+            kind.startswith("fuse") and kind not in {"fuseblk", *_LOCAL_FUSE}
+        ):
             raise RequestError(
                 f"'{self.path}' lies on a file system of type {kind}, which can corrupt an SQLite "
                 "file that this machine does not hold itself; set store.url to "

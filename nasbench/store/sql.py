@@ -29,7 +29,14 @@ from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from nasbench.store.places import Place
-from nasbench.store.records import OWNER, Record, Records, TrialTakenError, check_token, other_writer
+from nasbench.store.records import (
+    OWNER,
+    Record,
+    Records,
+    TrialTakenError,
+    check_token,
+    other_writer,
+)
 
 T = TypeVar("T")
 

@@ -93,12 +93,16 @@ class TrialStore:
     def _open_study(self, name: str, fingerprint: str) -> int:
         storage = self._records.storage
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=[objective.direction for objective in self.objectives],
-            load_if_exists=True,
-        )
+        try:
+            study = optuna.load_study(study_name=name, storage=storage)
+        except KeyError:
+            self._records.mend()
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                directions=[objective.direction for objective in self.objectives],
+                load_if_exists=True,
+            )
         described = {
             "space": self.space.fingerprint,
             "objectives": [f"{o.direction} {o.metric}" for o in self.objectives],
@@ -106,6 +110,7 @@ class TrialStore:
         }
         found = study.user_attrs.get("nasbench")
         if found is None:
+            self._records.mend()
             with warnings.catch_warnings():  # names for the dashboard; experimental in Optuna
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names([objective.metric for objective in self.objectives])

@@ -11,9 +11,11 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+_PROGRAMS = ("initdb", "postgres", "pg_isready", "psql")
 _START_TIMEOUT_S = 60
 
 
@@ -23,7 +25,7 @@ def find_programs() -> Path | None:
     folders = [Path(on_path).resolve().parent] if on_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     for folder in folders:
-        if all((folder / program).exists() for program in ("initdb", "postgres", "pg_isready")):
+        if all((folder / program).exists() for program in _PROGRAMS):
             return folder
     return None
 
@@ -33,15 +35,19 @@ class PostgreSQLServer:
 
     Args:
         programs: what `find_programs` found.
+        is_durable: whether a commit waits for the disk; what is killed loses nothing either way,
+            as long as the machine lives.
     """
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, *, is_durable: bool = False) -> None:
         self._programs = programs
+        self._options = [] if is_durable else ["-cfsync=off", "-cfull_page_writes=off"]
         self._folder = Path(tempfile.mkdtemp(prefix="nasbench-postgresql-"))
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
             shutil.chown(self._folder, self._user)
         self._process: subprocess.Popen[bytes] | None = None
+        self._num_stores = 0
         with socket.socket() as probing:
             probing.bind(("127.0.0.1", 0))
             self.port = int(probing.getsockname()[1])
@@ -75,14 +81,18 @@ class PostgreSQLServer:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    @property
-    def url(self) -> str:
-        """For a store, without a password."""
-        return f"postgresql+psycopg://nasbench@127.0.0.1:{self.port}/postgres"
+    def new_store(self) -> str:
+        """A store's URL that nobody used: a schema of its own, which is cheaper than a database."""
+        self._num_stores += 1
+        name = f"store{self._num_stores}"
+        server = ["-h127.0.0.1", f"-p{self.port}", "-Unasbench", "-dpostgres", "-q"]
+        subprocess.run([self._programs / "psql", *server, f"-cCREATE SCHEMA {name}"], check=True)
+        place = f"nasbench@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg://{place}?options=-csearch_path%3D{name}"
 
     def start(self) -> None:
         """Start the server, anew after `kill`, and wait until it answers."""
-        options = [f"-p{self.port}", "-h127.0.0.1", f"-k{self._folder}", "-c", "log_destination="]
+        options = [f"-p{self.port}", "-h127.0.0.1", f"-k{self._folder}", *self._options]
         self._process = subprocess.Popen(
             [self._programs / "postgres", "-D", self._folder / "data", *options],
             user=self._user,
@@ -100,7 +110,13 @@ class PostgreSQLServer:
 
     def kill(self) -> None:
         """SIGKILL to the server and all its processes, as if the machine lost power."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        if self._process is None:
+            return
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        self._process.kill()
+        for child in children:  # each is a session of its own
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self._process.wait()
+        self._process = None
