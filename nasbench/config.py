@@ -218,6 +218,8 @@ class ResourcesConfig(Section):
     workers: NonNegativeInt = 2
     """Evaluation actors on Ray; 0 evaluates in the calling process."""
     cpus_per_worker: PositiveInt = 1
+    gpus_per_worker: NonNegativeFloat = 0
+    """Of Ray's GPUs; 0.25 lets four workers share one, 0 evaluates on the CPU."""
     address: str | None = None
     """An existing Ray cluster; the default starts Ray on this machine."""
     max_retries: NonNegativeInt = 3

@@ -102,7 +102,13 @@ def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
             max_consecutive_failures=run.config.search.num_trials,
         )
     supernet, task = load_trained(run)
-    recipe = build_recipe(run, supernet, task, with_latency=needs_latency(run))
+    recipe = build_recipe(
+        run,
+        supernet,
+        task,
+        with_latency=needs_latency(run),
+        on_workers=run.config.resources.workers > 0,
+    )
     predicted_ms = latency_predictor(run, supernet)
     with _pool(run, recipe) as measure:
         evaluate = measure if predicted_ms is None else _with_prediction(measure, predicted_ms)
