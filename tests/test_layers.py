@@ -36,7 +36,7 @@ LAYERS = [  # bottom first; a unit imports from lower layers only
 RANK = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
 
 DOORS = {  # heavy package -> the files and folders that may import it
-    "ray": ("distributed/",),
+    "ray": ("distributed/", "testing/faults.py"),
     "pymoo": ("search/evolution.py",),
     "optuna": ("search/optuna_samplers.py", "store/"),
     "lightgbm": ("predictors/boosting.py",),

@@ -17,57 +17,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import ray
 
 from nasbench.config import ResourcesConfig
-from nasbench.distributed.clock import Failure, LatencyWorker, check_device, latency_actor
+from nasbench.distributed.clock import LatencyWorker, check_device, latency_actor
+from nasbench.distributed.worker import EvaluationWorker, Failure, Recipe
 from nasbench.errors import RequestError, WorkError
-from nasbench.evaluation import Evaluated
 from nasbench.hardware import LatencyMeasurement, LatencyProtocol
-from nasbench.space import Architecture
 from nasbench.supernet.threads import torch_threads
 from nasbench.trials import Trial
 
 _START_TIMEOUT_S = 120.0
 _MAX_WAITING = 2  # evaluated trials per worker that wait to be timed; each holds a network
-
-
-class AnyEvaluator(Protocol):
-    """What the pool needs of an `Evaluator`."""
-
-    def evaluate(self, architecture: Architecture) -> Evaluated:
-        """Measurements, and the compiled network where latency is asked for."""
-
-
-class Recipe(Protocol):
-    """What the pool needs of an `EvaluatorRecipe`."""
-
-    engine: str | None
-    num_threads: int
-
-    def build(self) -> AnyEvaluator:
-        """Build the evaluator, in a worker."""
-
-
-class EvaluationWorker:
-    """Answers architectures; lives in an actor or in the calling process."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._evaluator = recipe.build()
-
-    def node(self) -> str:
-        """The Ray node that this worker runs on."""
-        return ray.get_runtime_context().get_node_id()
-
-    def evaluate(self, architecture: Architecture) -> tuple[Mapping[str, float], Any] | Failure:
-        """Measurements on the validation data, and the compiled network."""
-        try:
-            found = self._evaluator.evaluate(architecture)
-        except Exception as error:  # recorded with the trial; the search decides what it means
-            return Failure.of(error)
-        return found.measurements, found.artifact
 
 
 def _finished(
@@ -150,6 +113,7 @@ class _Actor:
 
         Raises:
             WorkError: if it cannot start, or the cluster has no room for it.
+            _KilledError: if its process or its node died meanwhile.
         """
         try:
             self.node = ray.get(self.greeting, timeout=self.deadline - time.monotonic())
@@ -160,11 +124,17 @@ class _Actor:
                 "cluster's CPUs or its latency slot"
             ) from None
         except ray.exceptions.RayError as error:
-            raise WorkError(f"a worker cannot start: {_last_line(error)}") from None
+            is_own_fault = "error raised in its creation task" in str(error)
+            kind = WorkError if is_own_fault else _KilledError
+            raise kind(f"a worker cannot start: {_last_line(error)}") from None
 
     def kill(self) -> None:
         """End the actor."""
         ray.kill(self.handle)
+
+
+class _KilledError(WorkError):
+    """A worker died before it answered, for reasons outside of it."""
 
 
 _DIED: Final = "died"
@@ -204,16 +174,28 @@ class RayPool:
             if engine is not None:
                 timer = latency_actor(engine, device)
                 self._timer = _Actor(lambda: timer.remote(engine, protocol))
-                self._timer.wait()
+                self._await(self._timer)
             self._evaluators = [
                 _Actor(lambda: self._evaluation_actor().remote(stored))
                 for _ in range(resources.workers)
             ]
             for actor in self._evaluators:
-                actor.wait()
+                self._await(actor)
         except BaseException:
             self.close()
             raise
+
+    def _await(self, actor: _Actor) -> None:
+        """Wait until an actor runs; where it is killed meanwhile, start another."""
+        while True:
+            try:
+                actor.wait()
+                return
+            except _KilledError:
+                actor.num_failures += 1
+                if actor.num_failures > self._resources.max_retries:
+                    raise
+                actor.launch()
 
     def __enter__(self) -> "RayPool":
         return self

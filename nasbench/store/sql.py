@@ -145,19 +145,20 @@ class SqlRecords(Records):
         """See `Records`."""
 
         def attempt(connection: Connection, is_retry: bool) -> list[Record]:
-            attributes: dict[int, dict[str, Any]] = defaultdict(dict)
             of_study = _TRIALS.c.study_id == study_id
+            # First the states: what a finished trial needs is committed together with its state.
+            rows = connection.execute(
+                select(_TRIALS.c.trial_id, _TRIALS.c.number, _TRIALS.c.state)
+                .where(of_study)
+                .order_by(_TRIALS.c.number)
+            ).all()
+            attributes: dict[int, dict[str, Any]] = defaultdict(dict)
             for trial_id, key, value in connection.execute(
                 select(_ATTRIBUTES.c.trial_id, _ATTRIBUTES.c.key, _ATTRIBUTES.c.value_json)
                 .join(_TRIALS, _TRIALS.c.trial_id == _ATTRIBUTES.c.trial_id)
                 .where(of_study)
             ):
                 attributes[trial_id][key] = json.loads(value)
-            rows = connection.execute(
-                select(_TRIALS.c.trial_id, _TRIALS.c.number, _TRIALS.c.state)
-                .where(of_study)
-                .order_by(_TRIALS.c.number)
-            )
             return [Record(i, number, state, attributes[i]) for i, number, state in rows]
 
         return self._persistently(attempt)
