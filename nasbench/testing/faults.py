@@ -28,6 +28,7 @@ from nasbench.trials import Trial
 NUM_TRIALS = 48
 _BATCH_SIZE = 8
 _SECONDS = 0.02  # of an evaluation
+_PATIENCE_S = 5.0  # with an evaluation
 _TIMEOUT_S = 240.0
 
 # What a cluster of its own needs to notice death in seconds instead of minutes.
@@ -168,21 +169,25 @@ class Cluster:
 
     def kill_node(self, rng: random.Random) -> None:
         """SIGKILL to all processes of a node, and another one in its place."""
-        node = rng.choice(self._nodes)
-        self._signal(node, signal.SIGKILL)
-        self._ray.remove_node(node, allow_graceful=False)
-        self.add_node()
+        self._replace(rng.choice(self._nodes))
 
     def hang_node(self, rng: random.Random) -> Callable[[], None]:
-        """SIGSTOP to all processes of a node; what wakes them up."""
+        """SIGSTOP to all processes of a node; what wakes them up and then replaces the node."""
         node = rng.choice(self._nodes)
         stopped = self._signal(node, signal.SIGSTOP)
 
         def wake() -> None:
             for pid in stopped:
                 _send(pid, signal.SIGCONT)
+            time.sleep(1.0)  # for late answers
+            self._replace(node)
 
         return wake
+
+    def _replace(self, node: Any) -> None:
+        self._signal(node, signal.SIGKILL)
+        self._ray.remove_node(node, allow_graceful=False)
+        self.add_node()
 
     def kill_head(self) -> None:
         """SIGKILL to all processes of the head; the cluster is of no use after it."""
@@ -235,7 +240,8 @@ def play(
     """One round: a search that something happens to at a random moment, to its end.
 
     Args:
-        kind: "worker", "node", "driver", "head" or "server".
+        kind: what is killed: "worker", "node", "driver", "head" or "server"; or "hang", a node that
+            is stopped for longer than an evaluation may take.
         cluster: ends with the head where this is killed; a driver then goes on on another one.
         url: of a new store.
         seed: of the search and of the moment.
@@ -263,6 +269,10 @@ def play(
             cluster.kill_head()
         elif kind == "server":
             restart_server()
+        elif kind == "hang":
+            wake = cluster.hang_node(rng)
+            time.sleep(1.5 * _PATIENCE_S)
+            wake()
         code, errors = driver.wait()
     if kind in ("driver", "head"):
         assert code != 0, "the driver goes with what it needs"
@@ -287,7 +297,7 @@ def _drive(address: str, url: str, seed: int) -> None:
     from nasbench.distributed.cluster import connected
     from nasbench.distributed.pool import RayPool
 
-    resources = ResourcesConfig(workers=2, address=address, trial_timeout_s=20)
+    resources = ResourcesConfig(workers=2, address=address, trial_timeout_s=_PATIENCE_S)
     recipe = ToyRecipe(seconds=_SECONDS)
     with connected(resources), RayPool(recipe, None, resources) as pool:
         search(open_store(url), pool.evaluate, seed)
