@@ -1,6 +1,7 @@
 """Kill workers, nodes, drivers, heads and the database server, hundreds of times.
 
-    python -m experiments.soak --rounds 120
+    python -m experiments.soak --kind worker --rounds 24   (or node, driver, server, head, hang)
+    python -m experiments.soak --table
 
 Each round is a search of 48 toys on a Ray cluster of three nodes on this machine, with its trials in
 a real PostgreSQL, to which one thing happens at a random (seeded) moment. It ends with the trials of
@@ -20,12 +21,12 @@ from experiments.study import found_once
 from nasbench.testing.faults import Cluster, play
 from nasbench.testing.postgresql import PostgreSQLServer, find_programs
 
-KINDS = ("worker", "node", "driver", "server", "head")
+KINDS = ("worker", "node", "driver", "server", "head", "hang")
 FOLDER = Path("runs/soak")
 
 
-def run(num_rounds: int) -> None:
-    """Play the rounds that have no file yet."""
+def run(kind: str, num_rounds: int) -> None:
+    """Play the rounds of a kind that have no file yet."""
     programs = find_programs()
     if programs is None:
         raise SystemExit("the soak needs PostgreSQL's server (Debian's package postgresql)")
@@ -37,20 +38,19 @@ def run(num_rounds: int) -> None:
             server.start()
 
         for seed in range(num_rounds):
-            kind = KINDS[seed % len(KINDS)]
 
-            def find(kind: str = kind, seed: int = seed) -> dict[str, Any]:
+            def find(seed: int = seed) -> dict[str, Any]:
                 start = time.monotonic()
                 found = play(kind, cluster, server.new_store(), seed, restart_server)
                 return {"kind": kind, **found, "seconds": round(time.monotonic() - start, 1)}
 
-            found = found_once(FOLDER / f"round-{seed:04d}.json", find)
+            found = found_once(FOLDER / f"{kind}-{seed:04d}.json", find)
             print(seed, json.dumps(found), flush=True)
 
 
 def table() -> str:
     """What came of all finished rounds, as Markdown."""
-    rounds = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("round-*.json"))]
+    rounds = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*-*.json"))]
     by_kind = defaultdict(list)
     for found in rounds:
         by_kind[found["kind"]].append(found)
@@ -78,9 +78,11 @@ def table() -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=120)
-    parser.add_argument("--table", action="store_true", help="print the table of finished rounds")
+    parser.add_argument("--kind", choices=KINDS, help="what is killed")
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--table", action="store_true", help="print what all rounds came to")
     arguments = parser.parse_args()
-    if not arguments.table:
-        run(arguments.rounds)
-    print(table())
+    if arguments.kind:
+        run(arguments.kind, arguments.rounds)
+    if arguments.table:
+        print(table())

@@ -14,9 +14,12 @@ Reading a run imports torch only to extract a network.
 """
 
 import fcntl
+import importlib.util
 import json
 import os
 import platform
+import re
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -406,7 +409,53 @@ class Run:
 def load_run(folder: str | os.PathLike[str]) -> Run:
     """Open a run's folder; RequestError if it is none."""
     path = Path(folder)
-    return Run(path, _read_config(path))
+    config = _read_config(path)
+    check_code_of_others(config, path)
+    return Run(path, config)
+
+
+def check_code_of_others(config: RunConfig, folder: Path) -> None:
+    """Refuse a run's folder that names code which did not come from where the user works.
+
+    A folder may come from a stranger, and a name such as `os:system` in it would be called. A
+    plug-in of the user's own lies on the Python path, outside of Python's own folders and of the
+    run's.
+
+    Raises:
+        RequestError: names the setting's value and how to allow its module.
+    """
+    allowed = os.environ.get("NASBENCH_PLUGINS", "").split(",")
+    for name in _plugins_in(config.model_dump(mode="json")):
+        module = name.partition(":")[0].partition(".")[0]
+        if module in allowed:
+            continue
+        try:
+            spec = importlib.util.find_spec(module)
+        except ValueError:  # a module of this process that no file holds
+            spec = None
+        if spec is None:
+            continue  # nothing that could be imported
+        origin = Path(spec.origin or next(iter(spec.submodule_search_locations or ["/"])))
+        others = [Path(place) for place in sysconfig.get_paths().values()]
+        if not origin.is_absolute() or any(
+            origin.resolve().is_relative_to(place.resolve()) for place in (*others, folder)
+        ):
+            raise RequestError(
+                f"'{folder}' names the code '{name}', which is neither nasbench's nor a file of "
+                f"yours; if you trust it, set NASBENCH_PLUGINS={module}"
+            )
+
+
+def _plugins_in(value: object) -> Iterator[str]:
+    """All texts of the form `module:object` within plain values."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.]*:\w+", value):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _plugins_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _plugins_in(part)
 
 
 def _read_config(folder: Path) -> RunConfig:

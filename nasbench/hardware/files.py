@@ -6,9 +6,7 @@
 A file may come from a stranger, so nothing in it is ever unpickled.
 """
 
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nasbench.errors import RequestError, unknown_name
+from nasbench.export.pt2 import check_holds_no_code
 from nasbench.export.weights import SafetensorsExporter
 from nasbench.hardware.engine import Engine
 from nasbench.supernet import SUPERNETS, build_supernet
@@ -148,7 +147,7 @@ def with_sequence_length(inputs: tuple[Tensor, ...], length: int | None) -> tupl
 
 def _open_program(path: Path, batch_size: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The program with inputs like those it was exported with."""
-    _check_holds_no_code(path)
+    check_holds_no_code(path)
     try:
         program = torch.export.load(path)
     except Exception as error:  # torch has many ways of disliking an archive
@@ -167,33 +166,3 @@ def _open_program(path: Path, batch_size: int) -> tuple[nn.Module, tuple[Tensor,
             f"'{path}' does not take batches of {batch_size}; give --batch-size {len(given[0])}"
         ) from None
     return module, inputs
-
-
-def _check_holds_no_code(path: Path) -> None:
-    """RequestError unless an archive stores nothing in a form that runs code when it is read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if not _is_plain(name, archive):
-                    raise RequestError(
-                        f"'{path}' stores '{name}' as a pickle, which can run code when it is "
-                        "read; export it again with torch.export.save"
-                    )
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise RequestError(f"'{path}' is no archive of torch.export: {error}") from None
-
-
-def _is_plain(name: str, archive: zipfile.ZipFile) -> bool:
-    folder, _, file = name.rpartition("/data/")[2].partition("/")
-    if folder not in ("weights", "constants", "sample_inputs"):
-        return True
-    if file.endswith("_config.json"):
-        payloads = json.loads(archive.read(name))["config"].values()
-        return not any(payload.get("use_pickle", True) for payload in payloads)
-    if folder == "sample_inputs":
-        try:
-            torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-        except Exception:  # whatever is in it is more than tensors
-            return False
-        return True
-    return file.startswith(("weight_", "tensor_"))

@@ -6,14 +6,14 @@
 What a search finds here is known beforehand (`expected_trials`), whatever dies on the way.
 """
 
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -89,15 +89,18 @@ def _num_repeated(trials: list[Trial]) -> int:
     return len(trials) - len({trial.architecture for trial in trials})
 
 
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["nasbench.distributed.pool", __name__])  # once, not per driver
+
+
 class Driver:
     """The process that searches; a context manager that leaves none behind."""
 
     def __init__(self, address: str, url: str, seed: int) -> None:
-        command = [sys.executable, "-m", "nasbench.testing.faults", address, url, str(seed)]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **_ENVIRONMENT},
-        )  # fmt: skip
+        self._said, saying = _PROCESSES.Pipe(duplex=False)
+        self.process = _PROCESSES.Process(target=_drive, args=(address, url, seed, saying))
+        self.process.start()
+        saying.close()
 
     def __enter__(self) -> "Driver":
         return self
@@ -109,12 +112,18 @@ class Driver:
         traceback: TracebackType | None,
     ) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.join()
+        self.process.close()
+        self._said.close()
 
-    def wait(self) -> tuple[int, str]:
-        """The exit code and what it said."""
-        _, errors = self.process.communicate(timeout=_TIMEOUT_S)
-        return self.process.returncode, errors
+    def wait(self) -> tuple[int | None, str]:
+        """The exit code (None where it does not end) and what it said."""
+        self.process.join(_TIMEOUT_S)
+        try:
+            errors = str(self._said.recv()) if self._said.poll() else ""
+        except EOFError:
+            errors = ""
+        return self.process.exitcode, errors
 
 
 class Cluster:
@@ -226,10 +235,10 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def num_finished(url: str) -> int:
+def num_finished(store: TrialStore) -> int:
     """How many trials the store has seen the end of, asked beside the process that writes it."""
     try:
-        return sum(trial.state.is_finished for trial in open_store(url).trials())
+        return sum(trial.state.is_finished for trial in store.trials())
     except NasbenchError:  # a server that restarts
         return 0
 
@@ -254,11 +263,12 @@ def play(
     rng = random.Random(seed)
     moment, delay = rng.randrange(NUM_TRIALS - _BATCH_SIZE), rng.uniform(0, 0.1)
     num_drivers = 1
+    store = open_store(url)
     with Driver(cluster.address, url, seed) as driver:
-        while num_finished(url) < moment and driver.process.poll() is None:
+        while num_finished(store) < moment and driver.process.is_alive():
             time.sleep(0.02)
         time.sleep(delay)
-        at = num_finished(url)
+        at = num_finished(store)
         if kind == "worker":
             cluster.kill_worker(rng)
         elif kind == "node":
@@ -284,27 +294,23 @@ def play(
             code, errors = driver.wait()
     if code != 0:
         raise RuntimeError(f"the driver of a round '{kind}' (seed {seed}) failed: {errors}")
-    found = open_store(url).trials()
     return {
-        "differences": differences(found, expected_trials(seed)),
+        "differences": differences(store.trials(), expected_trials(seed)),
         "at": at,
         "num_drivers": num_drivers,
     }
 
 
-def _drive(address: str, url: str, seed: int) -> None:
+def _drive(address: str, url: str, seed: int, saying: Connection) -> None:
     from nasbench.config import ResourcesConfig
     from nasbench.distributed.cluster import connected
     from nasbench.distributed.pool import RayPool
 
     resources = ResourcesConfig(workers=2, address=address, trial_timeout_s=_PATIENCE_S)
     recipe = ToyRecipe(seconds=_SECONDS)
-    with connected(resources), RayPool(recipe, None, resources) as pool:
-        search(open_store(url), pool.evaluate, seed)
-
-
-if __name__ == "__main__":
     try:
-        _drive(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+        with connected(resources), RayPool(recipe, None, resources) as pool:
+            search(open_store(url), pool.evaluate, seed)
     except NasbenchError as error:
-        sys.exit(f"nasbench: {error}")
+        saying.send(str(error))
+        raise SystemExit(1) from None
