@@ -89,7 +89,9 @@ class Evaluator:
         config = self._config
         num_samples = config.validation_samples if split == "validation" else None
         measured = self.task.evaluate(module, split, config.batch_size, num_samples=num_samples)
-        artifact = self._engine.compile(module.cpu(), self._example_inputs) if self._engine else None
+        artifact = (
+            self._engine.compile(module.cpu(), self._example_inputs) if self._engine else None
+        )
         return Evaluated(
             measurements={**measured, **self.supernet.count(architecture)}, artifact=artifact
         )

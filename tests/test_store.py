@@ -1,6 +1,5 @@
 """The trial store over real storages: SQLite and journal files, PostgreSQL, memory."""
 
-import uuid
 from datetime import datetime
 
 import optuna

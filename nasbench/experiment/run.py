@@ -81,6 +81,12 @@ class Run:
                     f"'{self.folder}' holds a different run (it differs in "
                     f"{', '.join(different)}); choose another folder with --out"
                 )
+            places = [(c.store.url, c.store.study) for c in (found, self.config)]
+            if "search" in self.record and places[0] != places[1]:
+                raise RequestError(
+                    f"the trials of '{self.folder}' are kept in {_named(found)} and not in "
+                    f"{_named(self.config)}; leave store.url and store.study as they were"
+                )
         elif self.folder.is_dir() and any(
             not path.name.endswith(".partial") and path.name != "devices"
             for path in self.folder.iterdir()
@@ -456,6 +462,12 @@ def _plugins_in(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for part in value:
             yield from _plugins_in(part)
+
+
+def _named(config: RunConfig) -> str:
+    """Where a configuration keeps trials, for a sentence."""
+    place = f"'{config.store.url}'" if config.store.url else "'study.db'"
+    return f"{place}, study '{config.store.study}'" if config.store.study else place
 
 
 def _read_config(folder: Path) -> RunConfig:

@@ -9,9 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial
@@ -20,6 +22,39 @@ from optuna.trial import TrialState as OptunaState
 from nasbench.errors import RequestError, WorkError
 
 _LOCK_PATIENCE_S = 10  # after which the lock of a killed process is broken
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A new trial as it is kept.
+
+    Args:
+        choices: the active dimensions' choices.
+        indices: their positions among the dimensions' choices.
+        distributions: of all dimensions, as Optuna calls them.
+        attributes: the trial's.
+    """
+
+    choices: Mapping[str, Any]
+    indices: Mapping[str, int]
+    distributions: Mapping[str, CategoricalDistribution]
+    attributes: Mapping[str, Any]
+
+    def to_optuna(self) -> FrozenTrial:
+        """As a running trial without a number."""
+        return FrozenTrial(
+            number=-1,
+            trial_id=-1,
+            state=OptunaState.RUNNING,
+            value=None,
+            datetime_start=datetime.now(),
+            datetime_complete=None,
+            params=dict(self.choices),
+            distributions={name: self.distributions[name] for name in self.choices},
+            user_attrs=dict(self.attributes),
+            system_attrs={},
+            intermediate_values={},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +108,7 @@ class Records(ABC):
 
     @abstractmethod
     def create(
-        self, study_id: int, templates: Sequence[FrozenTrial], first: int, token: str | None
+        self, study_id: int, proposals: Sequence[Proposal], first: int, token: str | None
     ) -> list[int]:
         """Commit new trials together.
 
@@ -122,12 +157,12 @@ class _OptunaRecords(Records):
         yield
 
     def create(
-        self, study_id: int, templates: Sequence[FrozenTrial], first: int, token: str | None
+        self, study_id: int, proposals: Sequence[Proposal], first: int, token: str | None
     ) -> list[int]:
         """See `Records`."""
         check_token(self.storage.get_study_user_attrs(study_id), token)
         with self._together():
-            ids = [self.storage.create_new_trial(study_id, template) for template in templates]
+            ids = [self.storage.create_new_trial(study_id, p.to_optuna()) for p in proposals]
             if self.storage.get_trial_number_from_id(ids[0]) != first:
                 raise other_writer()
         return ids
@@ -237,6 +272,9 @@ class _JournalFile(BaseJournalBackend):  # type: ignore[misc]
             self._waiting = None
         self.was_overtaken = self._path.stat().st_size != size
         self.append_logs(waiting)
+        if self._num_written is not None:
+            for _ in self._file.read_logs(self._num_written):
+                pass  # Optuna's file finds later lines by those that it has read
 
     def mend(self) -> None:
         """Cut off a last line that does not end."""

@@ -17,13 +17,11 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -31,6 +29,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from nasbench.store.places import Place
 from nasbench.store.records import (
     OWNER,
+    Proposal,
     Record,
     Records,
     TrialTakenError,
@@ -84,7 +83,7 @@ class SqlRecords(Records):
             )
 
     def create(
-        self, study_id: int, templates: Sequence[FrozenTrial], first: int, token: str | None
+        self, study_id: int, proposals: Sequence[Proposal], first: int, token: str | None
     ) -> list[int]:
         """See `Records`."""
 
@@ -95,8 +94,8 @@ class SqlRecords(Records):
             )
             num_found = 0 if last is None else last + 1
             if num_found == first:
-                _insert_trials(connection, study_id, templates, first)
-            elif not (is_retry and num_found == first + len(templates)):
+                _insert_trials(connection, study_id, len(proposals), first)
+            elif not (is_retry and num_found == first + len(proposals)):
                 raise other_writer()
             rows = connection.execute(
                 select(_TRIALS.c.trial_id)
@@ -105,7 +104,7 @@ class SqlRecords(Records):
             )
             ids = list(rows.scalars())
             if num_found == first:
-                _insert_parts(connection, ids, templates)
+                _insert_parts(connection, ids, proposals)
             return ids
 
         return self._persistently(attempt)
@@ -203,51 +202,33 @@ class SqlRecords(Records):
             pause_s, is_retry = min(2 * pause_s, 5.0), True
 
 
-def _insert_trials(
-    connection: Connection, study_id: int, templates: Sequence[FrozenTrial], first: int
-) -> None:
-    now = _now()
-    connection.execute(
-        insert(_TRIALS),
-        [
-            {
-                "study_id": study_id,
-                "number": number,
-                "state": template.state,
-                "datetime_start": now,
-            }
-            for number, template in enumerate(templates, first)
-        ],
-    )
+def _insert_trials(connection: Connection, study_id: int, count: int, first: int) -> None:
+    row = {"study_id": study_id, "state": OptunaState.RUNNING, "datetime_start": _now()}
+    numbers = range(first, first + count)
+    connection.execute(insert(_TRIALS), [{**row, "number": number} for number in numbers])
 
 
 def _insert_parts(
-    connection: Connection, ids: Sequence[int], templates: Sequence[FrozenTrial]
+    connection: Connection, ids: Sequence[int], proposals: Sequence[Proposal]
 ) -> None:
     """What stands in other tables of new trials."""
-    parameters = [
-        {
-            "trial_id": trial_id,
-            "param_name": name,
-            "param_value": template.distributions[name].to_internal_repr(choice),
-            "distribution_json": _described(template.distributions[name]),
-        }
-        for trial_id, template in zip(ids, templates, strict=True)
-        for name, choice in template.params.items()
-    ]
-    if parameters:
-        connection.execute(insert(_PARAMETERS), parameters)
-    attributes = [
-        row
-        for trial_id, template in zip(ids, templates, strict=True)
-        for row in _attributes(trial_id, template.user_attrs)
-    ]
+    described: dict[str, str] = {}
+    parameters, attributes = [], []
+    for trial_id, proposal in zip(ids, proposals, strict=True):
+        for name, index in proposal.indices.items():
+            if name not in described:
+                described[name] = distribution_to_json(proposal.distributions[name])
+            parameters.append(
+                {
+                    "trial_id": trial_id,
+                    "param_name": name,
+                    "param_value": index,
+                    "distribution_json": described[name],
+                }
+            )
+        attributes += _attributes(trial_id, proposal.attributes)
+    connection.execute(insert(_PARAMETERS), parameters)
     connection.execute(insert(_ATTRIBUTES), attributes)
-
-
-@lru_cache(maxsize=10_000)
-def _described(distribution: BaseDistribution) -> str:
-    return str(distribution_to_json(distribution))
 
 
 def _attributes(trial_id: int, attributes: Mapping[str, Any]) -> list[dict[str, Any]]:

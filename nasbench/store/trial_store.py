@@ -13,7 +13,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,6 +31,7 @@ from nasbench.store.records import (
     OWNER,
     JournalRecords,
     MemoryRecords,
+    Proposal,
     Record,
     Records,
     TrialTakenError,
@@ -183,9 +183,9 @@ class TrialStore:
             return []
         known = self._known_ids()
         first = len(known)
-        templates = [self._template(architecture) for architecture in architectures]
+        proposals = [self._proposal(architecture) for architecture in architectures]
         with self._operation():
-            ids = self._records.create(self._study_id, templates, first, self._token)
+            ids = self._records.create(self._study_id, proposals, first, self._token)
         known.update(enumerate(ids, first))
         return [
             Trial(number=number, architecture=architecture, state=TrialState.RUNNING)
@@ -198,15 +198,19 @@ class TrialStore:
         assert self._ids is not None, "trials() fills them"
         return self._ids
 
-    def _template(self, architecture: Architecture) -> FrozenTrial:
+    def _proposal(self, architecture: Architecture) -> Proposal:
         genome = self.space.to_genome(architecture)
         active = self.space.active(genome[None])[0]
-        names = [d.name for d, is_active in zip(self.space, active, strict=True) if is_active]
-        return create_trial(
-            state=OptunaState.RUNNING,
-            params={name: architecture[name] for name in names},
-            distributions={name: self._distributions[name] for name in names},
-            user_attrs={"genome": genome.tolist(), "architecture_id": architecture.id},
+        indices = {
+            dimension.name: int(index)
+            for dimension, index, is_active in zip(self.space, genome, active, strict=True)
+            if is_active
+        }
+        return Proposal(
+            choices={name: architecture[name] for name in indices},
+            indices=indices,
+            distributions=self._distributions,
+            attributes={"genome": genome.tolist(), "architecture_id": architecture.id},
         )
 
     def finish(self, trial: Trial) -> None:

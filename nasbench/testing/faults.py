@@ -130,7 +130,6 @@ class Cluster:
     """A head without CPUs and nodes of one CPU each, all on this machine; a context manager."""
 
     def __init__(self, num_nodes: int = 2) -> None:
-        import nasbench.distributed  # noqa: F401: prepares Ray's environment, drivers' too
 
         os.environ.update(_ENVIRONMENT)
         from ray.cluster_utils import Cluster as RayCluster

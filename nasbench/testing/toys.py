@@ -115,12 +115,14 @@ class ToyRecipe:
     """Builds evaluators that know the losses of `problem` by its formula; for a pool without torch.
 
     Args:
-        seconds: that each evaluation sleeps.
+        seconds: that an evaluation sleeps, on average.
+        spread: by which share of it architectures differ, at most.
         before: called with each architecture first; it may misbehave.
     """
 
     problem: ToyProblem = field(default_factory=lambda: ToyProblem(MOBILE_SPACE))
     seconds: float = 0.0
+    spread: float = 0.0
     before: Callable[[Architecture], None] | None = None
     engine: None = None
     num_threads: int = 1
@@ -129,12 +131,17 @@ class ToyRecipe:
         """The recipe is its own evaluator."""
         return self
 
+    def seconds_of(self, architecture: Architecture) -> float:
+        """How long this architecture takes, the same each time."""
+        position = int(architecture.id, 16) % 1000 / 999  # from 0 to 1
+        return self.seconds * (1 + self.spread * (2 * position - 1))
+
     def evaluate(self, architecture: Architecture) -> ToyEvaluated:
         """The losses, under the names of the problem's objectives."""
         if self.before is not None:
             self.before(architecture)
         if self.seconds:
-            time.sleep(self.seconds)
+            time.sleep(self.seconds_of(architecture))
         problem = self.problem.problem
         (losses,) = self.problem.losses(problem.space.to_genome(architecture)[None])
         names = [objective.metric for objective in problem.objectives]

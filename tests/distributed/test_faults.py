@@ -21,7 +21,9 @@ def cluster():
         yield cluster
 
 
-ROUNDS = [(kind, seed) for kind in ("worker", "node", "driver", "server", "head") for seed in (0, 1)]
+ROUNDS = [
+    (kind, seed) for kind in ("worker", "node", "driver", "server", "head") for seed in (0, 1)
+]
 
 
 @pytest.mark.parametrize(("kind", "seed"), [*ROUNDS, ("hang", 0)])
