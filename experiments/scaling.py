@@ -9,8 +9,8 @@
     python -m experiments.scaling copies
     python -m experiments.scaling table
 
-Each part has its file under runs/scaling, with the load of the machine before and after. Times are of
-the wall clock ("ms") and of the driver's processor ("cpu_ms"), which other work on the machine
+Each part has its file under runs/scaling, with the load of the machine before and after. Times are
+of the wall clock ("ms") and of the driver's processor ("cpu_ms"), which other work on the machine
 disturbs less.
 """
 
@@ -155,18 +155,21 @@ def busy(batch_size: int) -> dict[str, Any]:
     for name, spread in (("equal", 0.0), ("varied", 0.2)):
         recipe = ToyRecipe(seconds=1.0, spread=spread)
         num_trials = 20 * 64
-        with connected(resources), VirtualPool(recipe, None, resources) as pool:
-            with new_store("journal") as store:
-                start = time.perf_counter()
-                trials = run_search(
-                    PROBLEM,
-                    ALGORITHMS["nsga2"](PROBLEM, seed=0),
-                    store,
-                    pool.evaluate,
-                    num_trials=num_trials,
-                    batch_size=batch_size,
-                )
-                seconds = time.perf_counter() - start
+        with (
+            connected(resources),
+            VirtualPool(recipe, None, resources) as pool,
+            new_store("journal") as store,
+        ):
+            start = time.perf_counter()
+            trials = run_search(
+                PROBLEM,
+                ALGORITHMS["nsga2"](PROBLEM, seed=0),
+                store,
+                pool.evaluate,
+                num_trials=num_trials,
+                batch_size=batch_size,
+            )
+            seconds = time.perf_counter() - start
         asleep = sum(recipe.seconds_of(trial.architecture) for trial in trials)
         found[name] = asleep / (64 * seconds)
     return found

@@ -3,10 +3,10 @@
     python -m experiments.soak --kind worker --rounds 24   (or node, driver, server, head, hang)
     python -m experiments.soak --table
 
-Each round is a search of 48 toys on a Ray cluster of three nodes on this machine, with its trials in
-a real PostgreSQL, to which one thing happens at a random (seeded) moment. It ends with the trials of
-an uninterrupted search, or the round is counted as one that does not. A finished round has its file
-under runs/soak, so the same command carries on.
+Each round is a search of 48 toys on a Ray cluster of three nodes on this machine, with its trials
+in a real PostgreSQL, to which one thing happens at a random (seeded) moment. It ends with the
+trials of an uninterrupted search, or the round is counted as one that does not. A finished round
+has its file under runs/soak, so the same command carries on.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Stores that break: killed processes, silent ones, servers that restart, full and read-only disks."""
+"""Stores that break: killed processes, silent ones, servers that restart, full disks."""
 
 import os
 import signal
@@ -104,7 +104,9 @@ def test_a_full_disk_leaves_a_journal_whole(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
         patched.setattr(os, "fsync", full)
-        with pytest.raises(WorkError, match="No space left on device.*the same command carries on"):
+        with pytest.raises(
+            WorkError, match=r"No space left on device.*the same command carries on"
+        ):
             store.finish(finished(trial))
     assert open_store(f"journal:///{tmp_path / 'study'}").trials() == [trial]
     store.finish(finished(trial))

@@ -2,8 +2,8 @@
 
 Each worker loads the supernet and the data once and then answers architectures. Latency is measured
 by an actor that holds its node's latency slot. Where the other nodes have room for the workers they
-are kept off that node; else a node evaluates or measures, never both at once. So a measurement never
-shares a machine with anything of this run.
+are kept off that node; else a node evaluates or measures, never both at once. So a measurement
+never shares a machine with anything of this run.
 
 A worker that dies or hangs is replaced, its trial tried again, and meanwhile the others go on. Of a
 search's trials no more than a few per worker are on their way at any time.

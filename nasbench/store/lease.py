@@ -39,7 +39,7 @@ def _machine() -> str:
     """Tells apart machines, their restarts, and containers that number processes by themselves."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        numbering = os.readlink("/proc/self/ns/pid")
+        numbering = Path("/proc/self/ns/pid").readlink()
     except OSError:  # no Linux: never taken for one's own
         return uuid.uuid4().hex
     return f"{boot} {numbering}"

@@ -143,7 +143,7 @@ class SqlRecords(Records):
     def read(self, study_id: int) -> list[Record]:
         """See `Records`."""
 
-        def attempt(connection: Connection, is_retry: bool) -> list[Record]:
+        def attempt(connection: Connection, _: bool) -> list[Record]:
             of_study = _TRIALS.c.study_id == study_id
             # First the states: what a finished trial needs is committed together with its state.
             rows = connection.execute(
@@ -165,7 +165,7 @@ class SqlRecords(Records):
     def hand_over(self, study_id: int, owner: Mapping[str, Any]) -> None:
         """See `Records`."""
 
-        def attempt(connection: Connection, is_retry: bool) -> None:
+        def attempt(connection: Connection, _: bool) -> None:
             self._lock(connection, study_id, None)
             row = {"study_id": study_id, "key": OWNER}
             connection.execute(delete(_STUDY_ATTRIBUTES).filter_by(**row))
@@ -245,7 +245,7 @@ def _has(connection: Connection, trial_id: int, attributes: Mapping[str, Any]) -
             _ATTRIBUTES.c.trial_id == trial_id
         )
     )
-    found = {key: value for key, value in rows}
+    found = {row.key: row.value_json for row in rows}
     return all(found.get(key) == json.dumps(value) for key, value in attributes.items())
 
 

@@ -73,7 +73,7 @@ def expected_trials(seed: int) -> list[Trial]:
 
 
 def differences(found: list[Trial], expected: list[Trial]) -> dict[str, int]:
-    """How many trials are missing, there twice, invented (never proposed uninterrupted) or other."""
+    """How many trials are missing, there twice, invented (never proposed otherwise), or other."""
     numbers = [trial.number for trial in found]
     by_number = {trial.number: trial for trial in found}
     known = {trial.architecture for trial in expected}

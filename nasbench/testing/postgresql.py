@@ -102,7 +102,7 @@ class PostgreSQLServer:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + _START_TIMEOUT_S
-        ready = [self._programs / "pg_isready", "-h127.0.0.1", f"-p{self.port}", "-q"]
+        ready = [str(self._programs / "pg_isready"), "-h127.0.0.1", f"-p{self.port}", "-q"]
         while subprocess.run(ready, check=False).returncode != 0:
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise RuntimeError("the PostgreSQL server did not start")

@@ -74,7 +74,7 @@ def test_no_room_in_the_object_store_is_one_sentence(here, error, monkeypatch):
         raise error("the local object store is full")
 
     monkeypatch.setattr(ray, "put", full)
-    with pytest.raises(WorkError, match="Ray has no room for the supernet.*--object-store-memory"):
+    with pytest.raises(WorkError, match=r"Ray has no room for the supernet.*--object-store-memory"):
         RayPool(ToyRecipe(), None, RESOURCES)
 
 
