@@ -263,11 +263,10 @@ class _JournalFile(BaseJournalBackend):  # type: ignore[misc]
     @contextmanager
     def together(self) -> Iterator[None]:
         """Write what the block appends at its end, as one; nothing of it where the block fails."""
-        self._waiting, self._num_written = [], None
+        waiting = self._collect()
         size = self._path.stat().st_size
         try:
             yield
-            waiting = self._waiting
         finally:
             self._waiting = None
         self.was_overtaken = self._path.stat().st_size != size
@@ -275,6 +274,11 @@ class _JournalFile(BaseJournalBackend):  # type: ignore[misc]
         if self._num_written is not None:
             for _ in self._file.read_logs(self._num_written):
                 pass  # Optuna's file finds later lines by those that it has read
+
+    def _collect(self) -> list[dict[str, Any]]:
+        waiting: list[dict[str, Any]] = []
+        self._waiting, self._num_written = waiting, None
+        return waiting
 
     def mend(self) -> None:
         """Cut off a last line that does not end."""
