@@ -44,7 +44,7 @@ from nasbench.trials import Trial
 
 FOLDER = Path("runs/scaling")
 STORES = ("memory", "journal", "sqlite", "postgresql")
-NUM = 10_000
+NUM_TRIALS = 10_000
 PROBLEM = ToyProblem(MOBILE_SPACE).problem
 EARLY, LATE = slice(100, 600), slice(-500, None)  # trials whose cost is compared
 
@@ -112,14 +112,14 @@ def overhead(kind: str) -> dict[str, Any]:
     """Pool, store and algorithm together, with an evaluation that costs nothing."""
     resources = ResourcesConfig(workers=2)
     with connected(resources), RayPool(ToyRecipe(), None, resources) as pool, new_store(kind) as at:
-        return per_trial_ms(at, pool.evaluate, "nsga2", NUM, 20)
+        return per_trial_ms(at, pool.evaluate, "nsga2", NUM_TRIALS, 20)
 
 
 def algorithm(name: str) -> dict[str, Any]:
     """An algorithm alone: in memory, evaluated in this process."""
     refits = name in ("auto", "linas", "weaknas")
     with new_store("memory") as store:
-        return per_trial_ms(store, evaluated_here, name, 1_200 if refits else NUM, 20)
+        return per_trial_ms(store, evaluated_here, name, 1_200 if refits else NUM_TRIALS, 20)
 
 
 class VirtualPool(RayPool):
@@ -187,7 +187,7 @@ def workers() -> dict[str, Any]:
     rng = np.random.default_rng(0)
     trials = [Trial(number=n, architecture=supernet.space.sample(rng)) for n in range(60)]
     ratios, seconds = [], []
-    with connected(ResourcesConfig(workers=2)):
+    with connected(ResourcesConfig(workers=3)):  # both pools are there all the time
         pools = [RayPool(recipe, None, ResourcesConfig(workers=1))]
         pools.append(RayPool(recipe, None, ResourcesConfig(workers=2)))
         for pool in pools:

@@ -6,6 +6,7 @@
 What a search finds here is known beforehand (`expected_trials`), whatever dies on the way.
 """
 
+import importlib
 import multiprocessing
 import os
 import random
@@ -130,7 +131,7 @@ class Cluster:
     """A head without CPUs and nodes of one CPU each, all on this machine; a context manager."""
 
     def __init__(self, num_nodes: int = 2) -> None:
-
+        importlib.import_module("nasbench.distributed")  # prepares Ray's environment, and drivers'
         os.environ.update(_ENVIRONMENT)
         from ray.cluster_utils import Cluster as RayCluster
 
