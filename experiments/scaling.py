@@ -5,7 +5,6 @@
     python -m experiments.scaling busy --batch 640
     python -m experiments.scaling workers
     python -m experiments.scaling memory
-    python -m experiments.scaling tune
     python -m experiments.scaling copies
     python -m experiments.scaling table
 
@@ -212,42 +211,6 @@ def memory() -> dict[str, Any]:
     return {**found, "before_MiB": before / 1024, "peak_MiB": peak / 1024}
 
 
-def tune() -> dict[str, Any]:
-    """Ray Tune's own cost per trial, one at a time, with and without reused actors."""
-    from ray import tune as ray_tune
-
-    class Toy(ray_tune.Trainable):  # type: ignore[misc]
-        def setup(self, config: dict[str, Any]) -> None:
-            self.x = config["x"]
-
-        def step(self) -> dict[str, Any]:
-            return {"loss": self.x, "done": True}
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.x = new_config["x"]
-            return True
-
-    found = {}
-    with connected(ResourcesConfig(workers=2)), tempfile.TemporaryDirectory() as folder:
-        for name, reuse, counts in (("default", False, (4, 12)), ("reused", True, (20, 120))):
-            took = []
-            for count in counts:  # the difference leaves out what Tune costs once
-                start = time.perf_counter()
-                ray_tune.Tuner(
-                    Toy,
-                    param_space={"x": ray_tune.uniform(0, 1)},
-                    tune_config=ray_tune.TuneConfig(
-                        num_samples=count, reuse_actors=reuse, max_concurrent_trials=1
-                    ),
-                    run_config=ray_tune.RunConfig(
-                        storage_path=folder, name=f"{name}{count}", verbose=0
-                    ),
-                ).fit()
-                took.append(time.perf_counter() - start)
-            found[f"{name}_ms"] = 1000 * (took[1] - took[0]) / (counts[1] - counts[0])
-    return found
-
-
 def copies() -> dict[str, Any]:
     """What a second worker adds to a node's memory, with the images of Fashion-MNIST."""
     supernet = SUPERNETS["mobilenet_v3"].build()
@@ -298,5 +261,5 @@ if __name__ == "__main__":
         for path in sorted(FOLDER.glob("*.json")):
             print(path.stem, path.read_text().replace("\n", ""))
     else:
-        parts = {"workers": workers, "memory": memory, "tune": tune, "copies": copies}
+        parts = {"workers": workers, "memory": memory, "copies": copies}
         measured(arguments.part, parts[arguments.part])
