@@ -20,10 +20,11 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
-from nasbench.errors import RequestError, closest
+from nasbench.errors import RequestError, closest, without_passwords
 
 DeviceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 """A part of resource names and of paths."""
@@ -328,12 +329,39 @@ class ResourcesConfig(Section):
     """Evaluation actors on Ray; 0 evaluates in the calling process."""
     cpus_per_worker: PositiveInt = 1
     """Cores, and threads, of each."""
+    gpus_per_worker: NonNegativeFloat = 0
+    """Of Ray's GPUs; 0.25 lets four workers share one, 0 evaluates on the CPU."""
     address: str | None = None
     """An existing Ray cluster; the default starts Ray on this machine."""
     max_retries: NonNegativeInt = 3
     """How often a trial is tried again after its worker died."""
     trial_timeout_s: PositiveFloat = 600
     """A worker that is silent for longer is replaced."""
+
+
+class StoreConfig(Section):
+    """Where the trials are kept; see `nasbench.store.places`."""
+
+    url: str | None = None
+    """None is an SQLite file in the run's folder; a file elsewhere is refused. A server's password
+    comes from PGPASSWORD or ~/.pgpass, as a run's folder keeps its configuration."""
+    study: str | None = None
+    """The search's name within a database that holds several; None makes one of the run's name and
+    settings, so that the same run in another folder finds its trials again."""
+    patience_s: NonNegativeFloat = 120
+    """How long a server that stops to answer is waited for."""
+    heartbeat_s: PositiveFloat = 10
+    """Between two signs of life; a process that missed three is taken for dead."""
+
+    @field_validator("url")
+    @classmethod
+    def _keeps_no_password(cls, url: str | None) -> str | None:
+        if url is not None and url != without_passwords(url):
+            raise ValueError(
+                f"'{without_passwords(url)}' holds a password, which the run's folder would keep; "
+                "leave it to PGPASSWORD or ~/.pgpass"
+            )
+        return url
 
 
 class ExportConfig(Section):
@@ -410,6 +438,7 @@ class RunConfig(Section):
     latency: LatencyConfig = LatencyConfig()
     search: SearchConfig = SearchConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    store: StoreConfig = StoreConfig()
     export: ExportConfig = ExportConfig()
     nest: NestConfig = NestConfig()
 
@@ -463,7 +492,7 @@ class RunConfig(Section):
     def identity(self) -> dict[str, Any]:
         """The settings that decide what a run finds; two runs that differ here are different."""
         found = self._dump()
-        for section in ("name", "resources", "export", "nest"):
+        for section in ("name", "resources", "store", "export", "nest"):
             found.pop(section, None)
         if self.table is None:
             found["training"] = self.training.identity()
@@ -511,7 +540,7 @@ def validated(model: type[S], content: Mapping[str, Any], source: str) -> S:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise RequestError(f"{source}: {_sentence(error, model)}") from None
+        raise RequestError(without_passwords(f"{source}: {_sentence(error, model)}")) from None
 
 
 def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

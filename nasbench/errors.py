@@ -5,6 +5,7 @@ exit code 2), or the work failed although the request was right (exit code 1).
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -46,3 +47,9 @@ def unknown_name(kind: str, given: object, possible: Iterable[str]) -> RequestEr
     near = closest(str(given), names)
     hint = f"did you mean '{near}'? " if near else ""
     return RequestError(f"unknown {kind} '{given}'; {hint}possible: {', '.join(names) or 'none'}")
+
+
+def without_passwords(text: str) -> str:
+    """The text with three stars for each password of a URL in it."""
+    text = re.sub(r"(://[^\s:/@'\"]*:)[^\s'\"]*@", r"\1***@", text)
+    return re.sub(r"([?&]\w*password=)[^\s&'\"]*", r"\1***", text)

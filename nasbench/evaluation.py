@@ -49,6 +49,7 @@ class Evaluator:
         engine: name of the inference engine to compile for; None where no latency is asked for.
         latency_batch_size: samples per forward pass of the compiled network.
         latency_sequence_length: tokens of each of them; None takes those of the task.
+        device: that evaluates; what is compiled comes from the CPU in any case.
 
     Attributes:
         statistics: the normalization statistics of the sub-network that was extracted last.
@@ -63,19 +64,22 @@ class Evaluator:
         engine: str | None = None,
         latency_batch_size: int = 1,
         latency_sequence_length: int | None = None,
+        device: str = "cpu",
     ) -> None:
-        self.supernet = supernet
+        self.supernet = supernet.to(device)
         self.task = task
         self._config = config
         self._num_validation = {FULL: config.validation_samples}
-        self._calibration = {
-            FULL: task.calibration_batches(config.calibration_samples, config.batch_size)
-        }
+        num_calibration = {FULL: config.calibration_samples}
         if config.screening is not None:
             self._num_validation[CHEAP] = config.screening.validation_samples
-            self._calibration[CHEAP] = task.calibration_batches(
-                config.screening.calibration_samples, config.batch_size
-            )
+            num_calibration[CHEAP] = config.screening.calibration_samples
+        self._calibration = {
+            fidelity: [
+                batch.to(device) for batch in task.calibration_batches(count, config.batch_size)
+            ]
+            for fidelity, count in num_calibration.items()
+        }
         self._engine = ENGINES[engine]() if engine else None
         self._example_inputs = with_sequence_length(
             task.example_inputs(latency_batch_size), latency_sequence_length
@@ -108,9 +112,11 @@ class Evaluator:
         config = self._config
         num_samples = self._num_validation[fidelity] if split == "validation" else None
         measured = self.task.evaluate(module, split, config.batch_size, num_samples=num_samples)
+        artifact = (
+            self._engine.compile(module.cpu(), self._example_inputs) if self._engine else None
+        )
         return Evaluated(
-            measurements={**measured, **self.supernet.count(architecture)},
-            artifact=self._engine.compile(module, self._example_inputs) if self._engine else None,
+            measurements={**measured, **self.supernet.count(architecture)}, artifact=artifact
         )
 
 
@@ -123,6 +129,7 @@ class EvaluatorRecipe:
         weights: the supernet's state as arrays; parameters are used where they lie, so that the
             processes of a machine share one copy.
         num_threads: torch threads of the process.
+        device: that evaluates.
     """
 
     supernet_settings: Mapping[str, Any]
@@ -133,6 +140,7 @@ class EvaluatorRecipe:
     latency_batch_size: int = 1
     latency_sequence_length: int | None = None
     num_threads: int = 1
+    device: str = "cpu"
 
     def build(self) -> Evaluator:
         """Build the supernet and give it the weights; sets the process's torch threads."""
@@ -154,4 +162,5 @@ class EvaluatorRecipe:
             engine=self.engine,
             latency_batch_size=self.latency_batch_size,
             latency_sequence_length=self.latency_sequence_length,
+            device=self.device,
         )

@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 from nasbench import cli
+from nasbench.testing.postgresql import PostgreSQLServer, find_programs
 
 hypothesis.settings.register_profile("nasbench", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("nasbench")
@@ -20,6 +21,25 @@ def data_dir():
     if folder is None:
         pytest.skip("needs the public data in the folder NASBENCH_DATA")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A real server; a test is skipped where none is installed."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("needs PostgreSQL's server (Debian's package postgresql)")
+    pytest.importorskip("psycopg", reason="needs the extra postgresql")
+    with PostgreSQLServer(programs) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "journal", "postgresql"])
+def url(request, tmp_path):
+    """A new store's URL, for each kind of store that outlives a process."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgresql").new_store()
+    return f"{request.param}:///{tmp_path / 'study'}"
 
 
 @pytest.fixture

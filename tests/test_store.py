@@ -1,7 +1,12 @@
-"""The trial store over real storages: SQLite files and memory."""
+"""The trial store over real storages: SQLite and journal files, PostgreSQL, memory."""
+
+from datetime import datetime
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import NullPool
 
 from nasbench.errors import RequestError, WorkError
 from nasbench.store import TrialStore
@@ -10,24 +15,34 @@ from nasbench.testing.stores import OBJECTIVES, SPACE, TrialStoreContract, finis
 DEFAULTS = {"space": SPACE, "objectives": OBJECTIVES, "fingerprint": "supernet"}
 
 
-class TestSQLiteStore(TrialStoreContract):
+class TestTrialStore(TrialStoreContract):
     @pytest.fixture
-    def open_store(self, tmp_path):
-        return lambda **changes: TrialStore(
-            f"sqlite:///{tmp_path / 'study.db'}", **{**DEFAULTS, **changes}
-        )
+    def open_store(self, url):
+        return lambda **changes: TrialStore(url, **{**DEFAULTS, **changes})
 
 
-def test_the_dashboard_sees_names_and_natural_values(tmp_path):
-    url = f"sqlite:///{tmp_path / 'study.db'}"
+def opened_by_optuna(url):
+    if url.startswith("journal"):
+        file = JournalFileBackend(url.removeprefix("journal:///"))
+        storage = JournalStorage(file)
+    else:
+        storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    return optuna.load_study(study_name="search", storage=storage)
+
+
+def test_the_dashboard_sees_names_and_natural_values(url):
     store = TrialStore(url, **DEFAULTS)
-    (trial,) = store.propose([SPACE.smallest])
+    before = datetime.now()
+    (trial, failed) = store.propose([SPACE.smallest, SPACE.largest])
     store.finish(finished(trial, accuracy=0.9))
-    study = optuna.load_study(study_name="search", storage=url)
+    store.finish(failed.failed("out of memory"))
+    study = opened_by_optuna(url)
     assert study.metric_names == ["top1_accuracy", "latency_ms"]
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert study.trials[0].values == [0.9, 1 / 3]
     assert study.trials[0].params == {"depth": 1, "block1.kernel_size": 3}, "active ones only"
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
+    assert before <= study.trials[0].datetime_start <= study.trials[0].datetime_complete
 
 
 def test_a_store_in_memory_needs_no_file():

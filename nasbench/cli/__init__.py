@@ -41,7 +41,7 @@ from nasbench.cli.tables import (
     print_presets,
     print_profile,
 )
-from nasbench.errors import NasbenchError, RequestError
+from nasbench.errors import NasbenchError, RequestError, without_passwords
 from nasbench.experiment.run import Run, load_run
 
 app = typer.Typer(
@@ -270,7 +270,7 @@ def main() -> None:
     try:
         app()
     except NasbenchError as error:
-        typer.echo(f"nasbench: {error}", err=True)
+        typer.echo(without_passwords(f"nasbench: {error}"), err=True)
         codes = {RequestError: 2, StoppedError: 130}
         sys.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
     except OSError as error:  # a full disk, a folder that went away

@@ -11,7 +11,7 @@ import typer
 
 from nasbench.config import RunConfig, load_config
 from nasbench.errors import NasbenchError
-from nasbench.experiment.run import Run, load_run
+from nasbench.experiment.run import Run, check_code_of_others, load_run
 
 ConfigOrRun = Annotated[Path, typer.Argument(help="A YAML file, or the folder of a run.")]
 Settings = Annotated[
@@ -26,7 +26,11 @@ Address = Annotated[
 
 def load(path: Path, settings: Sequence[str]) -> RunConfig:
     """The configuration in a YAML file or a run's folder, with settings replaced."""
-    return load_config(path / "config.yaml" if path.is_dir() else path, settings)
+    if not path.is_dir():
+        return load_config(path, settings)
+    config = load_config(path / "config.yaml", settings)
+    check_code_of_others(config, path)
+    return config
 
 
 def open_run(path: Path, settings: list[str] | None, out: Path | None, address: str | None) -> Run:

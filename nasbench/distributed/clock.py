@@ -10,30 +10,18 @@ latency slot instead measures for whoever names no device.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from nasbench.config import ResourcesConfig
 from nasbench.distributed.cluster import LATENCY_SLOT, connected
+from nasbench.distributed.worker import Failure
 from nasbench.errors import RequestError, WorkError
 from nasbench.hardware import ENGINES, LatencyMeasurement, LatencyProtocol, measure_latency
 
 Clock = Callable[[Any], LatencyMeasurement]
 """Measures a compiled network; WorkError where that fails."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a call did not give what was asked; sent instead of raised, so that it always arrives."""
-
-    reason: str
-
-    @classmethod
-    def of(cls, error: Exception) -> "Failure":
-        """The error's type and text in one line."""
-        return cls(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 class LatencyWorker:

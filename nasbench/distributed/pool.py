@@ -1,9 +1,12 @@
 """The pool: persistent workers that evaluate trials, and one that measures latency.
 
 Each worker loads the supernet and the data once and then answers architectures. Latency is measured
-by an actor that holds its node's latency slot, and only while no evaluation runs on that node, so
-a measurement never shares a machine with anything of this run. A worker that dies or hangs is
-replaced and its trial tried again.
+by an actor that holds its node's latency slot. Where the other nodes have room for the workers they
+are kept off that node; else a node evaluates or measures, never both at once. So a measurement
+never shares a machine with anything of this run.
+
+A worker that dies or hangs is replaced, its trial tried again, and meanwhile the others go on. Of a
+search's trials no more than a few per worker are on their way at any time.
 
 A trial's numbers depend on its architecture alone, not on which worker evaluates it or when.
 """
@@ -12,64 +15,22 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import ray
 
 from nasbench.config import ResourcesConfig
-from nasbench.distributed.clock import Failure, LatencyWorker, check_device, latency_actor
+from nasbench.distributed.clock import LatencyWorker, check_device, latency_actor
+from nasbench.distributed.worker import EvaluationWorker, Failure, Recipe
 from nasbench.errors import RequestError, WorkError
-from nasbench.evaluation import Evaluated, EvaluatorRecipe
 from nasbench.hardware import LatencyMeasurement, LatencyProtocol
-from nasbench.space import Architecture
 from nasbench.supernet.threads import torch_threads
-from nasbench.trials import FULL, Trial
+from nasbench.trials import Trial
 
 _START_TIMEOUT_S = 120.0
-
-
-class Evaluates(Protocol):
-    """What answers architectures, as `Evaluator` does."""
-
-    def evaluate(self, architecture: Architecture, *, fidelity: str) -> Evaluated:
-        """Measurements on the validation data, and the compiled network."""
-
-
-class Recipe(Protocol):
-    """What an evaluator is built from, as `EvaluatorRecipe` is."""
-
-    @property
-    def engine(self) -> str | None:
-        """The inference engine to compile for; None where no latency is asked for."""
-
-    @property
-    def num_threads(self) -> int:
-        """Torch threads of an evaluation."""
-
-    def build(self) -> Evaluates:
-        """The evaluator."""
-
-
-class EvaluationWorker:
-    """Answers architectures; lives in an actor or in the calling process."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._evaluator = recipe.build()
-
-    def node(self) -> str:
-        """The Ray node that this worker runs on."""
-        return ray.get_runtime_context().get_node_id()
-
-    def evaluate(
-        self, architecture: Architecture, fidelity: str = FULL
-    ) -> tuple[Mapping[str, float], Any] | Failure:
-        """Measurements on the validation data, and the compiled network."""
-        try:
-            found = self._evaluator.evaluate(architecture, fidelity=fidelity)
-        except Exception as error:  # recorded with the trial; the search decides what it means
-            return Failure.of(error)
-        return found.measurements, found.artifact
+_MAX_WAITING = 2  # evaluated trials per worker that wait to be timed; each holds a network
 
 
 def _finished(
@@ -121,40 +82,59 @@ class _Task:
 
 
 class _Actor:
-    """A Ray actor that can be started anew, with the task it is working on."""
+    """A Ray actor that can be started anew, with the task it is working on.
+
+    Attributes:
+        node: where it runs; empty until it answered.
+        deadline: by when it must have answered what it was asked last.
+    """
 
     def __init__(self, start: Callable[[], Any]) -> None:
         self._start = start
         self.task: _Task | None = None
-        self.deadline = 0.0
-        self.node = ""
-        self.handle = start()
+        self.num_failures = 0  # to start, in a row
+        self.launch()
 
-    def restart(self) -> None:
-        """Start another actor in its place, and wait for it."""
+    def launch(self) -> Any:
+        """Start an actor, in place of an earlier one; the call that it answers first."""
+        self.node = ""
         self.handle = self._start()
-        self.wait()
+        self.deadline = time.monotonic() + _START_TIMEOUT_S
+        self.greeting = self.handle.node.remote()
+        return self.greeting
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it runs and has nothing to do."""
+        return self.node != "" and self.task is None
 
     def wait(self) -> None:
         """Wait until the actor answers, and learn where it is.
 
         Raises:
-            WorkError: if the cluster has no room for it.
+            WorkError: if it cannot start, or the cluster has no room for it.
+            _KilledError: if its process or its node died meanwhile.
         """
         try:
-            self.node = ray.get(self.handle.node.remote(), timeout=_START_TIMEOUT_S)
+            self.node = ray.get(self.greeting, timeout=self.deadline - time.monotonic())
+            self.num_failures = 0
         except ray.exceptions.GetTimeoutError:
             raise WorkError(
                 f"a worker did not start within {_START_TIMEOUT_S:g} s; other work holds the "
                 "cluster's CPUs or its latency slot"
             ) from None
-        except ray.exceptions.RayActorError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise WorkError(f"a worker cannot start: {reason}") from None
+        except ray.exceptions.RayError as error:
+            is_own_fault = "error raised in its creation task" in str(error)
+            kind = WorkError if is_own_fault else _KilledError
+            raise kind(f"a worker cannot start: {_last_line(error)}") from None
 
     def kill(self) -> None:
         """End the actor."""
         ray.kill(self.handle)
+
+
+class _KilledError(WorkError):
+    """A worker died before it answered, for reasons outside of it."""
 
 
 _DIED: Final = "died"
@@ -171,30 +151,51 @@ class RayPool:
 
     Raises:
         RequestError: if the cluster does not offer these resources.
+        WorkError: if a worker cannot start, or the object store has no room for the recipe.
     """
 
     def __init__(
         self,
-        recipe: EvaluatorRecipe,
+        recipe: Recipe,
         protocol: LatencyProtocol | None,
         resources: ResourcesConfig,
         device: str | None = None,
     ) -> None:
         self._resources = resources
-        self._check_cpus()
-        if recipe.engine is not None and protocol is not None:
+        _check_room(resources)
+        self._evaluators: list[_Actor] = []
+        self._timer: _Actor | None = None
+        self._starting: dict[Any, _Actor] = {}
+        engine = recipe.engine if protocol is not None else None
+        if engine is not None:
             check_device(device)
-        stored = ray.put(recipe)
-        evaluator = ray.remote(num_cpus=resources.cpus_per_worker)(EvaluationWorker)
-        self._evaluators = [
-            _Actor(lambda: evaluator.remote(stored)) for _ in range(resources.workers)
-        ]
-        self._timer = None
-        if recipe.engine is not None and protocol is not None:
-            timer, engine = latency_actor(recipe.engine, device), recipe.engine
-            self._timer = _Actor(lambda: timer.remote(engine, protocol))
-        for actor in self._actors():
-            actor.wait()
+        try:
+            stored = _stored(recipe)
+            if engine is not None:
+                timer = latency_actor(engine, device)
+                self._timer = _Actor(lambda: timer.remote(engine, protocol))
+                self._await(self._timer)
+            self._evaluators = [
+                _Actor(lambda: self._evaluation_actor().remote(stored))
+                for _ in range(resources.workers)
+            ]
+            for actor in self._evaluators:
+                self._await(actor)
+        except BaseException:
+            self.close()
+            raise
+
+    def _await(self, actor: _Actor) -> None:
+        """Wait until an actor runs; where it is killed meanwhile, start another."""
+        while True:
+            try:
+                actor.wait()
+                return
+            except _KilledError:
+                actor.num_failures += 1
+                if actor.num_failures > self._resources.max_retries:
+                    raise
+                actor.launch()
 
     def __enter__(self) -> "RayPool":
         return self
@@ -204,24 +205,27 @@ class RayPool:
 
     def close(self) -> None:
         """End all actors."""
-        for actor in self._actors():
+        for actor in [*self._evaluators, *([self._timer] if self._timer else [])]:
             actor.kill()
-        self._evaluators, self._timer = [], None
+        self._evaluators, self._timer, self._starting = [], None, {}
 
-    def _actors(self) -> list[_Actor]:
-        return [*self._evaluators, *([self._timer] if self._timer else [])]
-
-    def _check_cpus(self) -> None:
-        offered = ray.cluster_resources()
-        workers, size = self._resources.workers, self._resources.cpus_per_worker
-        if offered.get("CPU", 0) < workers * size:
-            raise RequestError(
-                f"{workers} workers of {size} CPUs each need {workers * size} CPUs, but the "
-                f"cluster has {offered.get('CPU', 0):g}; lower resources.workers or add nodes"
-            )
+    def _evaluation_actor(self) -> Any:
+        """The class of the workers' actors, to be placed as the cluster is now."""
+        options: dict[str, Any] = {
+            "num_cpus": self._resources.cpus_per_worker,
+            "num_gpus": self._resources.gpus_per_worker,
+        }
+        timer_node = self._timer.node if self._timer else ""
+        if timer_node and _room(self._resources, but=timer_node) >= self._resources.workers:
+            options["label_selector"] = {"ray.io/node-id": f"!{timer_node}"}
+        return ray.remote(**options)(EvaluationWorker)
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Trial]:
-        """Yield each trial finished, in the order in which workers finish them."""
+        """Yield each trial finished, in the order in which workers finish them.
+
+        Raises:
+            WorkError: if no worker is left, or Ray has no room for what they answer.
+        """
         to_evaluate = deque(_Task(trial) for trial in trials)
         to_time: deque[_Task] = deque()
         in_flight: dict[Any, _Actor] = {}
@@ -229,7 +233,7 @@ class RayPool:
             self._dispatch(to_evaluate, to_time, in_flight)
             for actor, task, answer in self._answers(in_flight):
                 if answer is _DIED:
-                    actor.restart()
+                    self._replace(actor)
                     task.num_deaths += 1
                     if task.num_deaths > self._resources.max_retries:
                         yield task.trial.failed(f"its worker died {task.num_deaths} times")
@@ -252,16 +256,20 @@ class RayPool:
         """Give idle actors work, evaluations first; a node evaluates or measures, never both."""
         timer = self._timer
         for actor in self._evaluators:
+            if len(to_time) >= _MAX_WAITING * len(self._evaluators):
+                break
             is_quiet = timer is not None and timer.task is not None and timer.node == actor.node
-            if to_evaluate and actor.task is None and not is_quiet:
+            if to_evaluate and actor.is_idle and not is_quiet:
                 task = to_evaluate.popleft()
                 call = actor.handle.evaluate.remote(task.trial.architecture, task.trial.fidelity)
                 self._started(call, actor, task, in_flight)
-        if timer is None or timer.task is not None or not to_time:
+        if timer is None or not timer.is_idle or not to_time:
             return
         if all(actor.task is None or actor.node != timer.node for actor in self._evaluators):
             task = to_time.popleft()
-            self._started(timer.handle.measure.remote(task.artifact), timer, task, in_flight)
+            with _sentences():
+                call = timer.handle.measure.remote(task.artifact)
+            self._started(call, timer, task, in_flight)
 
     def _started(self, call: Any, actor: _Actor, task: _Task, in_flight: dict[Any, _Actor]) -> None:
         actor.task = task
@@ -270,18 +278,96 @@ class RayPool:
 
     def _answers(self, in_flight: dict[Any, _Actor]) -> Iterator[tuple[_Actor, _Task, Any]]:
         """Wait for an answer, a death or a deadline; afterwards those actors are idle."""
-        patience = min(actor.deadline for actor in in_flight.values()) - time.monotonic()
-        ready, silent = ray.wait(list(in_flight), timeout=max(0.0, patience))
-        overdue = [call for call in silent if in_flight[call].deadline <= time.monotonic()]
+        calls = {**in_flight, **self._starting}
+        patience = min(actor.deadline for actor in calls.values()) - time.monotonic()
+        ready, silent = ray.wait(list(calls), timeout=max(0.0, patience))
+        overdue = {call for call in silent if calls[call].deadline <= time.monotonic()}
         for call in [*ready, *overdue]:
-            actor = in_flight.pop(call)
+            actor = calls[call]
+            if self._starting.pop(call, None) is not None:
+                self._greet(actor)
+                continue
+            del in_flight[call]
             task, actor.task = actor.task, None
             assert task is not None, "an actor in flight has a task"
-            if call in overdue:
+            yield actor, task, _DIED if call in overdue else _answer(call)
+
+    def _replace(self, actor: _Actor) -> None:
+        """Start another actor in the place of one that died or hangs; the others go on."""
+        actor.kill()
+        self._starting[actor.launch()] = actor
+
+    def _greet(self, actor: _Actor) -> None:
+        """Learn where a new actor is; where it did not start, try again or do without it."""
+        try:
+            actor.wait()
+        except WorkError:
+            actor.num_failures += 1
+            if actor.num_failures <= self._resources.max_retries:
+                self._replace(actor)
+            elif actor is self._timer or self._evaluators == [actor]:
+                raise
+            else:
                 actor.kill()
-                yield actor, task, _DIED
-                continue
-            try:
-                yield actor, task, ray.get(call)
-            except ray.exceptions.RayActorError:
-                yield actor, task, _DIED
+                self._evaluators.remove(actor)
+
+
+def _answer(call: Any) -> Any:
+    """What a call gave: an answer, a `Failure`, or that its actor died."""
+    try:
+        with _sentences():
+            return ray.get(call)
+    except ray.exceptions.RayTaskError as error:  # an answer that cannot be sent, say
+        return Failure.of(error.cause)
+    except ray.exceptions.RayError:  # the actor's process, its node, or the answer on the way
+        return _DIED
+
+
+def _stored(recipe: Recipe) -> Any:
+    """The recipe in the object store, from where each node fetches it once."""
+    with _sentences():
+        return ray.put(recipe)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Say it where Ray has no room for something; other errors pass."""
+    try:
+        yield
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+        raise WorkError(
+            f"Ray has no room for the supernet, the data or an answer: {_last_line(error)}; give "
+            "it more with ray start --object-store-memory, or free its disk; what is finished is "
+            "kept, and the same command carries on"
+        ) from None
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def _room(resources: ResourcesConfig, but: str = "") -> int:
+    """How many workers fit into the cluster, without one of its nodes, if nothing else runs."""
+    num_workers = 0
+    for node in ray.nodes():
+        if node["Alive"] and node["NodeID"] != but:
+            has = node["Resources"]
+            fits = has.get("CPU", 0) // resources.cpus_per_worker
+            if resources.gpus_per_worker:
+                fits = min(fits, has.get("GPU", 0) / resources.gpus_per_worker)
+            num_workers += int(fits)
+    return num_workers
+
+
+def _check_room(resources: ResourcesConfig) -> None:
+    if _room(resources) >= resources.workers:
+        return
+    size = f"{resources.cpus_per_worker} CPUs"
+    if resources.gpus_per_worker:
+        size += f" and {resources.gpus_per_worker:g} GPUs"
+    offered = ray.cluster_resources()
+    raise RequestError(
+        f"{resources.workers} workers of {size} each do not fit on the nodes of the cluster, which "
+        f"has {offered.get('CPU', 0):g} CPUs and {offered.get('GPU', 0):g} GPUs; lower "
+        "resources.workers or add nodes"
+    )

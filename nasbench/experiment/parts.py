@@ -177,9 +177,19 @@ def load_trained(run: Run) -> tuple[Supernet[Any], Task]:
 
 
 def build_recipe(
-    run: Run, supernet: Supernet[Any], task: Task, *, with_latency: bool = False
+    run: Run,
+    supernet: Supernet[Any],
+    task: Task,
+    *,
+    with_latency: bool = False,
+    on_workers: bool = False,
 ) -> EvaluatorRecipe:
-    """What a process needs to evaluate the run's trained sub-networks."""
+    """What a process needs to evaluate the run's trained sub-networks.
+
+    Args:
+        with_latency: whether networks are compiled for a clock as well.
+        on_workers: whether the process has the GPUs that `resources` asks for.
+    """
     config = run.config
     return EvaluatorRecipe(
         supernet_settings=supernet.settings,
@@ -190,6 +200,7 @@ def build_recipe(
         latency_batch_size=config.latency.batch_size,
         latency_sequence_length=config.latency.sequence_length,
         num_threads=config.resources.cpus_per_worker,
+        device="cuda" if on_workers and config.resources.gpus_per_worker else "cpu",
     )
 
 

@@ -5,7 +5,7 @@
       run.json      versions, machine, fingerprint, conditions, and the stages that are done
       supernet/     checkpoints
       shapes/       of a run that learns shapes: its searches, and what each found
-      study.db      the trials
+      study.db      the trials, unless `store.url` says where else
       earlier.json  those of another search, where it begins from one
       pareto.csv  pareto.png  report.html
       nest/         the bundle of nested sub-networks, with ladder.png beside it
@@ -16,9 +16,12 @@ Reading a run imports torch only to extract a network.
 """
 
 import fcntl
+import importlib.util
 import json
 import os
 import platform
+import re
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasbench.store import TrialStore
+    from nasbench.store.places import Place
 
 STAGES = ("train", "search", "report", "export")
 _PACKAGES = ("nasbench", "torch", "ray", "pymoo", "optuna", "scikit-learn", "numpy")
@@ -79,6 +83,12 @@ class Run:
                     f"'{self.folder}' holds a different run (it differs in "
                     f"{', '.join(different)}); choose another folder with --out"
                 )
+            places = [(c.store.url, c.store.study) for c in (found, self.config)]
+            if "search" in self.record and places[0] != places[1]:
+                raise RequestError(
+                    f"the trials of '{self.folder}' are kept in {_named(found)} and not in "
+                    f"{_named(self.config)}; leave store.url and store.study as they were"
+                )
         elif self.folder.is_dir() and any(
             not path.name.endswith(".partial") and path.name != "devices"
             for path in self.folder.iterdir()
@@ -86,6 +96,7 @@ class Run:
             raise RequestError(f"'{self.folder}' holds something that is no run; choose another")
         if any(sign in str(self.folder) for sign in "?#%{}"):
             raise RequestError(f"a run's folder has none of ?#%{{}} in its path: '{self.folder}'")
+        self.store_place.check()
         existing = next(p for p in (self.folder, *self.folder.absolute().parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise RequestError(f"cannot write to '{existing}'; choose another folder with --out")
@@ -176,7 +187,8 @@ class Run:
         if stage == "train":
             return [f"supernet/checkpoints/{done.get('checkpoint')}"]
         if stage == "search":
-            return ["study.db"]
+            path = self.store_place.path
+            return [] if path is None else [str(path.relative_to(self.folder))]
         if stage == "report":
             figures = ["pareto.png"] if len(self.objectives) == 2 else []
             return ["pareto.csv", self.page.name, *figures]
@@ -241,7 +253,8 @@ class Run:
     @property
     def trials(self) -> list[Trial]:
         """All trials, in the order in which they were proposed."""
-        if "search" not in self.record or not (self.folder / "study.db").exists():
+        path = self.store_place.path
+        if "search" not in self.record or (path is not None and not path.exists()):
             raise RequestError(f"'{self.folder}' holds no trials yet; run: nasbench search")
         return self.open_store().trials()
 
@@ -252,16 +265,31 @@ class Run:
             raise RequestError(f"'{self.folder}' was not searched yet; run: nasbench search")
         return SearchSpace.from_json(self.record["search"]["space"])
 
+    @property
+    def store_place(self) -> "Place":
+        """Where the trials are kept.
+
+        Raises:
+            RequestError: if `store.url` is none, or names a file outside the folder.
+        """
+        from nasbench.store.places import Place
+
+        return Place.of(self.config.store.url or "sqlite:///study.db").inside(self.folder)
+
     def open_store(self) -> "TrialStore":
         """The store of the search that `begin_search` recorded."""
         from nasbench.store import TrialStore
 
-        search = self.record["search"]
+        config, place = self.config, self.store_place
+        shared = f"{config.name}-{config.fingerprint}" if place.path is None else "search"
         return TrialStore(
-            f"sqlite:///{self.folder / 'study.db'}",
+            place.url.render_as_string(hide_password=False),
             self.space,
             self.objectives,
-            fingerprint=search["fingerprint"],
+            name=config.store.study or shared,
+            fingerprint=self.record["search"]["fingerprint"],
+            patience_s=config.store.patience_s,
+            heartbeat_s=config.store.heartbeat_s,
         )
 
     def begin_search(
@@ -361,7 +389,59 @@ class Run:
 def load_run(folder: str | os.PathLike[str]) -> Run:
     """Open a run's folder; RequestError if it is none."""
     path = Path(folder)
-    return Run(path, _read_config(path))
+    config = _read_config(path)
+    check_code_of_others(config, path)
+    return Run(path, config)
+
+
+def check_code_of_others(config: RunConfig, folder: Path) -> None:
+    """Refuse a run's folder that names code which did not come from where the user works.
+
+    A folder may come from a stranger, and a name such as `os:system` in it would be called. A
+    plug-in of the user's own lies on the Python path, outside of Python's own folders and of the
+    run's.
+
+    Raises:
+        RequestError: names the setting's value and how to allow its module.
+    """
+    allowed = os.environ.get("NASBENCH_PLUGINS", "").split(",")
+    for name in _plugins_in(config.model_dump(mode="json")):
+        module = name.partition(":")[0].partition(".")[0]
+        if module in allowed:
+            continue
+        try:
+            spec = importlib.util.find_spec(module)
+        except ValueError:  # a module of this process that no file holds
+            spec = None
+        if spec is None:
+            continue  # nothing that could be imported
+        origin = Path(spec.origin or next(iter(spec.submodule_search_locations or ["/"])))
+        others = [Path(place) for place in sysconfig.get_paths().values()]
+        if not origin.is_absolute() or any(
+            origin.resolve().is_relative_to(place.resolve()) for place in (*others, folder)
+        ):
+            raise RequestError(
+                f"'{folder}' names the code '{name}', which is neither nasbench's nor a file of "
+                f"yours; if you trust it, set NASBENCH_PLUGINS={module}"
+            )
+
+
+def _plugins_in(value: object) -> Iterator[str]:
+    """All texts of the form `module:object` within plain values."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.]*:\w+", value):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _plugins_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _plugins_in(part)
+
+
+def _named(config: RunConfig) -> str:
+    """Where a configuration keeps trials, for a sentence."""
+    place = f"'{config.store.url}'" if config.store.url else "'study.db'"
+    return f"{place}, study '{config.store.study}'" if config.store.study else place
 
 
 def _read_config(folder: Path) -> RunConfig:

@@ -112,7 +112,13 @@ def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
     if run.config.shape_search is not None:
         return search_shapes(run, progress)
     supernet, task = load_trained(run)
-    recipe = build_recipe(run, supernet, task, with_latency=needs_latency(run))
+    recipe = build_recipe(
+        run,
+        supernet,
+        task,
+        with_latency=needs_latency(run),
+        on_workers=run.config.resources.workers > 0,
+    )
     with _pool(run, recipe) as measure:
         evaluate = with_prediction(measure, latency_predictor(run, supernet))
         constraints = _resolved_constraints(run, supernet, evaluate)

@@ -51,14 +51,46 @@ def run_search(
 
     Raises:
         WorkError: if too many trials in a row failed.
+        RequestError: if another process searches with this store.
     """
+    with store.claimed():
+        return _search(
+            problem,
+            algorithm,
+            store,
+            evaluate,
+            num_trials=num_trials,
+            batch_size=batch_size,
+            initial=initial,
+            max_consecutive_failures=max_consecutive_failures,
+            on_trial=on_trial,
+        )
+
+
+def _search(
+    problem: SearchProblem,
+    algorithm: SearchAlgorithm,
+    store: TrialStore,
+    evaluate: Evaluate,
+    *,
+    num_trials: int,
+    batch_size: int,
+    initial: Sequence[Architecture],
+    max_consecutive_failures: int,
+    on_trial: Callable[[Trial], None] | None,
+) -> list[Trial]:
+    """`run_search`, while this process alone writes to the store."""
     known = store.trials()
+    seen = {trial.architecture for trial in known}
     failures = 0
     for start, count in _batches(len(initial), num_trials, batch_size):
         batch = known[start : start + count]
         if len(batch) < count:
             proposals = initial[:count] if start < len(initial) else algorithm.ask(count)
-            batch += store.propose(_unknown(proposals, known)[: count - len(batch)])
+            # An earlier process with a smaller budget may have committed the first of these.
+            news = [architecture for architecture in proposals if architecture not in seen]
+            batch += store.propose(news[: count - len(batch)])
+            seen.update(trial.architecture for trial in batch)
         finished = {trial.number: trial for trial in batch if trial.state.is_finished}
         unfinished = [trial for trial in batch if not trial.state.is_finished]
         for trial in evaluate(unfinished) if unfinished else ():
@@ -87,16 +119,6 @@ def _batches(num_initial: int, num_trials: int, batch_size: int) -> Iterator[tup
         yield 0, min(num_initial, num_trials)
     for start in range(num_initial, num_trials, batch_size):
         yield start, min(batch_size, num_trials - start)
-
-
-def _unknown(proposals: Iterable[Architecture], known: Sequence[Trial]) -> list[Architecture]:
-    """The proposals that are no trial yet.
-
-    Where an earlier process was killed while it committed a batch, the same algorithm proposes
-    the same again, so its first proposals are known already and only the others are new.
-    """
-    seen = {trial.architecture for trial in known}
-    return [architecture for architecture in proposals if architecture not in seen]
 
 
 def _tell(problem: SearchProblem, algorithm: SearchAlgorithm, batch: Sequence[Trial]) -> None:

@@ -101,6 +101,16 @@ class TrialStoreContract:
             open_store(**change)
         assert len(open_store().trials()) == 1
 
+    def test_one_process_at_a_time_writes(self, store, open_store):
+        with store.claimed():
+            other = open_store(heartbeat_s=0.4)
+            with pytest.raises(RequestError, match="this process has claimed"), store.claimed():
+                pass
+            (trial,) = store.propose([SPACE.largest])
+            store.finish(finished(trial))
+        with other.claimed():
+            assert other.trials() == [finished(trial)]
+
     def test_every_architecture_survives(self, store):
         architectures = [SPACE.sample(np.random.default_rng(seed)) for seed in range(12)]
         store.propose(architectures)

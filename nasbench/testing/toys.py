@@ -3,12 +3,17 @@
 Shape legend: N architectures, D dimensions, M objectives.
 """
 
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nasbench.objectives import Objective
 from nasbench.search import SearchProblem
-from nasbench.space import ActiveWhen, ElasticDimension, Genomes, SearchSpace
+from nasbench.space import ActiveWhen, Architecture, ElasticDimension, Genomes, SearchSpace
+from nasbench.trials import FULL
 
 TINY_SPACE = SearchSpace(
     [
@@ -96,3 +101,49 @@ class ToyProblem:
         _, first = np.unique(genomes, axis=0, return_index=True)
         genomes = genomes[np.sort(first)[:count]]
         return genomes, self.losses(genomes)
+
+
+@dataclass(frozen=True)
+class ToyEvaluated:
+    """Measurements without a network."""
+
+    measurements: Mapping[str, float]
+    artifact: None = None
+
+
+@dataclass(frozen=True)
+class ToyRecipe:
+    """Builds evaluators that know the losses of `problem` by its formula; for a pool without torch.
+
+    Args:
+        seconds: that an evaluation sleeps, on average.
+        spread: by which share of it architectures differ, at most.
+        before: called with each architecture first; it may misbehave.
+    """
+
+    problem: ToyProblem = field(default_factory=lambda: ToyProblem(MOBILE_SPACE))
+    seconds: float = 0.0
+    spread: float = 0.0
+    before: Callable[[Architecture], None] | None = None
+    engine: None = None
+    num_threads: int = 1
+
+    def build(self) -> "ToyRecipe":
+        """The recipe is its own evaluator."""
+        return self
+
+    def seconds_of(self, architecture: Architecture) -> float:
+        """How long this architecture takes, the same each time."""
+        position = int(architecture.id, 16) % 1000 / 999  # from 0 to 1
+        return self.seconds * (1 + self.spread * (2 * position - 1))
+
+    def evaluate(self, architecture: Architecture, *, fidelity: str = FULL) -> ToyEvaluated:  # noqa: ARG002
+        """The losses, under the names of the problem's objectives."""
+        if self.before is not None:
+            self.before(architecture)
+        if self.seconds:
+            time.sleep(self.seconds_of(architecture))
+        problem = self.problem.problem
+        (losses,) = self.problem.losses(problem.space.to_genome(architecture)[None])
+        names = [objective.metric for objective in problem.objectives]
+        return ToyEvaluated(dict(zip(names, losses.tolist(), strict=True)))

@@ -113,7 +113,7 @@ class TestRayPool:
         assert {t.error for t in finished} == {"ValueError: this network cannot be compiled"}
 
     def test_too_few_cpus_are_one_sentence(self, ray_session):
-        with pytest.raises(RequestError, match="64 workers of 1 CPUs each need 64 CPUs"):
+        with pytest.raises(RequestError, match="64 workers of 1 CPUs each do not fit"):
             RayPool(recipe(), None, ResourcesConfig(workers=64))
 
 

@@ -84,6 +84,41 @@ def test_more_trials_carry_on(nasbench):
     assert len(trials) == 30
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["journal", "postgresql"])
+def test_trials_can_be_kept_elsewhere(kind, nasbench, request):
+    if kind == "journal":
+        url = "journal:///study.journal"
+    else:
+        url = request.getfixturevalue("postgresql").new_store()
+    store = ["--set", f"store.url={url}"]
+    nasbench("run", "table.yaml", "--out", "usual")
+    nasbench("search", "table.yaml", *store, "--set", "search.num_trials=10")
+    code, _, err = nasbench("run", "table.yaml", *store)
+    assert (code, err) == (0, "")
+    run = nb.load_run("runs/measured")
+    assert run.is_finished
+    assert run.trials == nb.load_run("usual").trials
+    assert not (run.folder / "study.db").exists()
+
+    code, _, err = nasbench("run", "table.yaml")
+    assert code == 2
+    assert "are kept in" in err
+
+
+def test_a_run_in_another_folder_finds_its_trials_in_a_database(nasbench, postgresql):
+    store = ["--set", f"store.url={postgresql.new_store()}"]
+    nasbench("search", "table.yaml", *store, "--set", "search.num_trials=10")
+    assert nasbench("run", "table.yaml", *store, "--out", "again")[0] == 0
+    other = ["--set", "store.study=other", "--set", "search.num_trials=10"]
+    assert nasbench("search", "table.yaml", *store, *other, "--out", "other")[0] == 0
+    first, again, anew = (nb.load_run(f).trials for f in ("runs/measured", "again", "other"))
+    assert first == again
+    assert first[:10] == anew
+    assert len(first) == 30
+    assert len(anew) == 10
+
+
 def test_gaps_do_not_end_a_search(nasbench):
     settings = ["table.conditions=[photos, phone]", "search.max_consecutive_failures=1"]
     code, _, err = nasbench("run", "table.yaml", *[p for s in settings for p in ("--set", s)])

@@ -137,16 +137,16 @@ def test_a_search_killed_while_it_proposes_equals_an_uninterrupted_one(
     store, num_committed, monkeypatch
 ):
     whole = search(TrialStore(None, SPACE, OBJECTIVES), Bench(), "nsga2", num_trials=24)
-    propose_one = TrialStore._propose
-    calls = iter(range(100))
+    propose = TrialStore.propose
 
-    def stopping(self, architecture):
-        if next(calls) == 8 + num_committed:
-            raise Stopped
-        return propose_one(self, architecture)
+    def stopping(self, architectures):
+        if len(self.trials()) < 8:
+            return propose(self, architectures)
+        propose(self, architectures[:num_committed])
+        raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(TrialStore, "_propose", stopping)
+        patched.setattr(TrialStore, "propose", stopping)
         with pytest.raises(Stopped):
             search(store, Bench(), "nsga2", num_trials=24)
     assert len(store.trials()) == 8 + num_committed

@@ -11,7 +11,6 @@ from torch import nn
 
 from nasbench.cost import count_macs, count_parameters
 from nasbench.errors import RequestError
-from nasbench.export.pt2 import export_program
 from nasbench.supernet.families.seq2seq import SEQ2SEQ
 from nasbench.supernet.plain_seq2seq import embed, source_positions
 from nasbench.tasks.decoding import beam_search, greedy_search
@@ -386,7 +385,9 @@ def test_an_extracted_model_runs_in_onnxruntime(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     supernet = SEQ2SEQ.build()
     model = supernet.extract(supernet.largest)
-    program = export_program(model, supernet.example_inputs(2))
+    inputs = supernet.example_inputs(2)
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(model, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
     torch.onnx.export(program, f=tmp_path / "model.onnx", dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     inputs = supernet.example_inputs(3)
