@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nasbench.errors import MissingExtraError, RequestError, WorkError
+from nasbench.export.programs import programs_of
 from nasbench.export.pt2 import Pt2Exporter
 from nasbench.folders import replace_folder
 from nasbench.space import Choice
@@ -115,10 +116,10 @@ def save_huggingface(
         else:
             kind = "pt2"
             reason = f"saved as a program of torch.export, as {why_not}"
-            exporter = Pt2Exporter()
-            path = partial / exporter.file_name
-            exporter.write(module, (inputs,), path)
-            found = exporter.load(path, module)(inputs)
+            exporter, programs = Pt2Exporter(), programs_of(module, (inputs,))
+            exporter.write(module, programs, partial)
+            opened = {name: program.inputs for name, program in programs.items()}
+            found = exporter.load(partial, opened)(inputs)
         difference = float((found - expected).abs().max())
         if not difference <= tolerance:
             raise WorkError(
