@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[onnx,executorch,openvino,text,dashboard,postgresql,dev]'
+	$(INSTALL) --editable '.[onnx,executorch,openvino,text,dashboard,postgresql,huggingface,dev]'
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
