@@ -191,7 +191,7 @@ def plot_merged_front(groups: Groups, ax: Axes | None = None) -> Axes:
     _label(ax, "y", _known(objectives[0].metric))
     _label(ax, "x", _known(objectives[1].metric))
     _finish(ax)
-    ax.legend(frameon=False, title=f"front of {len(trials)} sub-networks", alignment="left")
+    _legend(ax, f"front of {len(trials)} sub-networks")
     return ax
 
 

@@ -150,7 +150,7 @@ def test_a_program_that_would_run_code_is_not_read(tmp_path, place, capsys):
     with pytest.raises(RequestError, match="as a pickle, which can run code"):
         run(open_exported(path), "eager", batch_size=3)
     with pytest.raises(RequestError, match="as a pickle, which can run code"):
-        Pt2Exporter().load(path, MODULE)
+        Pt2Exporter().open_program(path, ())
     assert "boom" not in capsys.readouterr().out
 
 

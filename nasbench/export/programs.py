@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nasbench.supernet.plain_attention import KeysValues
 from nasbench.supernet.plain_decoder import CausalLanguageModel
 from nasbench.supernet.plain_seq2seq import DecoderLayer, EncoderDecoder, TranslationState
-from nasbench.supernet.plain_transformer import TextClassifier
+from nasbench.supernet.plain_transformer import CausalTransformer, TextClassifier
 
 Size = int | str
 Inputs = tuple[Tensor, ...]
@@ -161,7 +161,7 @@ def _network(module: nn.Module, examples: Inputs, calibration: Sequence[Inputs])
     with torch.inference_mode():
         output = module(*examples)
     longest = {}
-    if isinstance(module, TextClassifier):  # has so many positions
+    if isinstance(module, CausalTransformer | TextClassifier):  # has so many positions
         longest = {"tokens": module.positions.num_embeddings}
     is_per_token = reads_tokens and output.ndim > 2
     return Program(

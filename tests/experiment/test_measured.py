@@ -172,7 +172,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_trace(nasbench, tmp_path, setti
 def test_settings_that_a_table_does_not_have_are_not_written(nasbench):
     nasbench("run", "table.yaml")
     written = yaml.safe_load(Path("runs/measured/config.yaml").read_text())
-    assert list(written) == ["name", "seed", "table", "search"]
+    assert list(written) == ["name", "seed", "table", "search", "store"]
 
 
 def test_counted_metrics_are_known_of_any_candidate(nasbench):

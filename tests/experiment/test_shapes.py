@@ -150,7 +150,9 @@ def test_without_distillation_a_shape_learns_from_labels_alone(finished, tmp_pat
 def write_table(run, supernet, *, slope=1.1, intercept_ms=0.02):
     """A look-up table of invented latencies, and networks that lie on a line through its sums."""
     rng = np.random.default_rng(0)
-    block_ms = {key: float(rng.uniform(0.05, 0.2)) for key in supernet.distinct_blocks()}
+    block_ms = {
+        key: float(rng.uniform(0.05, 0.2)) for key in sorted(supernet.distinct_blocks(), key=str)
+    }
     space = supernet.space
     drawn = space.from_genomes(space.sample_choices(4, rng))
     overhead_ms = 0.03
@@ -181,6 +183,7 @@ def timed(tmp_path):
         "shape_search.cost=predicted_latency_ms",
         f"latency.predictor={path}",
         "search.objectives=[top1_error, predicted_latency_ms]",
+        "shape_search.targets=[0.8]",
     )
     supernet = build_supernet(run.config, build_task(run.config))
     write_table(run, supernet)

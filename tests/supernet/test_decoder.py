@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from nasbench.cost import count_macs, count_parameters
 from nasbench.errors import RequestError
 from nasbench.export.onnx import OnnxExporter
+from nasbench.export.programs import programs_of
 from nasbench.supernet.families.decoder import DECODER
 from nasbench.supernet.rotary import Rotation
 from nasbench.tasks.decoding import greedy_search
@@ -300,7 +301,9 @@ def test_an_extracted_model_runs_in_onnxruntime(tmp_path):
     supernet = DECODER.build()
     model = supernet.extract(supernet.largest)
     exporter = OnnxExporter()
-    exporter.write(model, supernet.example_inputs(2), tmp_path / "model.onnx")
+    programs = programs_of(model, supernet.example_inputs(2))
+    exporter.write(model, programs, tmp_path)
     (tokens_BT,) = supernet.example_inputs(3)
-    logits_BTV = exporter.load(tmp_path / "model.onnx", model)(tokens_BT)
+    opened = {name: program.inputs for name, program in programs.items()}
+    logits_BTV = exporter.load(tmp_path, opened)(tokens_BT)
     torch.testing.assert_close(logits_BTV, model(tokens_BT), rtol=0, atol=1e-4)
