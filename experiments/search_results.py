@@ -95,6 +95,24 @@ def paired(frame: pd.DataFrame, other: str) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def pending_table(frame: pd.DataFrame, apart: pd.DataFrame) -> pd.DataFrame:
+    """Searches that proposed while others were pending, minus the same ones without: medians."""
+    rows = {}
+    keys = ["problem", "algorithm", "seed"]
+    without = frame.set_index(keys)
+    for (problem, algorithm, count), group in apart.groupby(
+        ["problem", "algorithm", "num_pending"]
+    ):
+        found = group.set_index(keys)
+        common = found.index.intersection(without.index)
+        cost = found.loc[common, list(BUDGETS)] - without.loc[common, list(BUDGETS)]
+        rows[f"{problem}, {algorithm}, {count} pending"] = {
+            **{b: quartiles(cost[b]) if cost[b].notna().any() else "" for b in BUDGETS},
+            "seeds": len(common),
+        }
+    return pd.DataFrame(rows).T
+
+
 def draw(frame: pd.DataFrame, problems: list[str], path: Path) -> None:
     """Relative hypervolume by evaluations: medians, and quartiles of `auto`."""
     figure, axes = plt.subplots(
@@ -142,10 +160,7 @@ def main() -> None:
             print(f"\nauto minus {other}\n\n{paired(frame, other).to_markdown()}")
     apart = everything[everything["num_pending"] > 0]
     if len(apart):
-        batches = frame[(frame["problem"] == apart["problem"].iloc[0])]
-        batches = batches[(batches["algorithm"] == "auto") & batches["seed"].isin(apart["seed"])]
-        for name, group in (("batches of ten", batches), ("nine pending", apart)):
-            print(name, {b: quartiles(group[b]) for b in (50, 100, 150)}, len(group))
+        print(f"\n### with some pending\n\n{pending_table(frame, apart).to_markdown()}")
     problems = list(frame["problem"].unique())
     draw(frame, problems[:2], arguments.folder / "search_main.png")
     if len(problems) > 2:

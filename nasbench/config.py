@@ -254,6 +254,9 @@ class SearchConfig(Section):
     """Sub-networks to measure; raising it carries a finished search on."""
     batch_size: PositiveInt = 20
     """Sub-networks that the algorithm proposes at once, and learns from together."""
+    concurrent_batches: PositiveInt = 1
+    """Batches that are evaluated at a time. With 2, workers do not wait for a batch's slowest
+    trial: the next batch is proposed meanwhile, and so without knowing what this one finds."""
     max_consecutive_failures: PositiveInt = 10
     """So many failures in a row end a search of sub-networks; in a table they are gaps."""
     earlier: Path | None = None

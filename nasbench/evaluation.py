@@ -5,7 +5,6 @@ statistics from training data, extracts it, and measures the extracted network: 
 latency from the artifact that it compiles for whichever machine has the clock.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from nasbench.supernet import build_supernet
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.training.calibration import calibrate
 from nasbench.tasks import Task
-from nasbench.tasks.base import SplitName
+from nasbench.tasks.base import SplitName, tensor_of
 from nasbench.trials import CHEAP, FULL
 
 
@@ -147,12 +146,10 @@ class EvaluatorRecipe:
         torch.set_num_threads(self.num_threads)
         supernet = build_supernet(self.supernet_settings, with_pretrained=False)
         buffers = {name for name, _ in supernet.named_buffers()}
-        with warnings.catch_warnings():  # shared memory is read-only, and no one writes parameters
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            state = {
-                name: torch.from_numpy(array.copy() if name in buffers else array)
-                for name, array in self.weights.items()
-            }
+        state = {
+            name: tensor_of(array.copy() if name in buffers else array)  # no one writes parameters
+            for name, array in self.weights.items()
+        }
         supernet.load_state_dict(state, assign=True)
         supernet.requires_grad_(False)
         return Evaluator(

@@ -54,7 +54,7 @@ class LocalPool:
         self._timer = LatencyWorker(recipe.engine, protocol) if recipe.engine and protocol else None
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Trial]:
-        """Yield each trial finished, in the given order."""
+        """Yield each trial finished, in the given order; more may be appended meanwhile."""
         for trial in trials:
             with torch_threads(self._num_threads):
                 finished = self._evaluate(trial)
@@ -223,32 +223,43 @@ class RayPool:
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Trial]:
         """Yield each trial finished, in the order in which workers finish them.
 
+        Args:
+            trials: more may be appended until the last is yielded.
+
         Raises:
             WorkError: if no worker is left, or Ray has no room for what they answer.
         """
-        to_evaluate = deque(_Task(trial) for trial in trials)
+        num_taken = 0
+        to_evaluate: deque[_Task] = deque()
         to_time: deque[_Task] = deque()
         in_flight: dict[Any, _Actor] = {}
-        while to_evaluate or to_time or in_flight:
+        while num_taken < len(trials) or to_evaluate or to_time or in_flight:
+            to_evaluate.extend(_Task(trial) for trial in trials[num_taken:])
+            num_taken = len(trials)
             self._dispatch(to_evaluate, to_time, in_flight)
+            finished: list[Trial] = []
             for actor, task, answer in self._answers(in_flight):
                 if answer is _DIED:
                     self._replace(actor)
                     task.num_deaths += 1
                     if task.num_deaths > self._resources.max_retries:
-                        yield task.trial.failed(f"its worker died {task.num_deaths} times")
+                        reason = f"its worker died {task.num_deaths} times"
+                        finished.append(task.trial.failed(reason))
                     else:
                         (to_evaluate if task.measurements is None else to_time).appendleft(task)
                 elif isinstance(answer, Failure):
-                    yield task.trial.failed(answer.reason)
+                    finished.append(task.trial.failed(answer.reason))
                 elif task.measurements is not None:
-                    yield _finished(task.trial, task.measurements, answer)
+                    finished.append(_finished(task.trial, task.measurements, answer))
                 else:
                     task.measurements, task.artifact = answer
                     if self._timer is None:
-                        yield _finished(task.trial, task.measurements, None)
+                        finished.append(_finished(task.trial, task.measurements, None))
                     else:
                         to_time.append(task)
+            # Workers go on while the trials are written to the store.
+            self._dispatch(to_evaluate, to_time, in_flight)
+            yield from finished
 
     def _dispatch(
         self, to_evaluate: deque[_Task], to_time: deque[_Task], in_flight: dict[Any, _Actor]
@@ -277,10 +288,12 @@ class RayPool:
         in_flight[call] = actor
 
     def _answers(self, in_flight: dict[Any, _Actor]) -> Iterator[tuple[_Actor, _Task, Any]]:
-        """Wait for an answer, a death or a deadline; afterwards those actors are idle."""
+        """Wait for answers, deaths or a deadline; afterwards those actors are idle."""
         calls = {**in_flight, **self._starting}
         patience = min(actor.deadline for actor in calls.values()) - time.monotonic()
-        ready, silent = ray.wait(list(calls), timeout=max(0.0, patience))
+        ready, silent = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        if not ready:
+            ready, silent = ray.wait(list(calls), timeout=max(0.0, patience))
         overdue = {call for call in silent if calls[call].deadline <= time.monotonic()}
         for call in [*ready, *overdue]:
             actor = calls[call]

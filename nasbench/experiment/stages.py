@@ -134,6 +134,7 @@ def search(run: Run, progress: Progress = SILENT) -> dict[str, Any]:
                 run.open_store().trials,
                 num_initial=len(initial),
                 batch_size=run.config.search.batch_size,
+                concurrent_batches=run.config.search.concurrent_batches,
             ).evaluate
         return _spend_budget(
             run,
@@ -167,6 +168,7 @@ def _spend_budget(
         evaluate,
         num_trials=config.num_trials,
         batch_size=config.batch_size,
+        concurrent_batches=config.concurrent_batches,
         initial=initial,
         max_consecutive_failures=max_consecutive_failures,
         on_trial=lambda trial: progress.advance(_described(run, trial)),

@@ -95,6 +95,19 @@ class SearchAlgorithm(ABC):
         self._pending.update(zip(genome_keys(proposed), proposed, strict=True))
         return self.problem.space.from_genomes(proposed)
 
+    def expect(self, architectures: Sequence[Architecture]) -> None:
+        """Take these for proposed: others, or an earlier process, had them evaluated.
+
+        What was told or is pending stays as it is.
+
+        Raises:
+            RequestError: for an architecture of another space.
+        """
+        genomes = self.problem.space.to_genomes(architectures)
+        for key, genome in zip(genome_keys(genomes), genomes, strict=True):
+            if not self.is_known(key):
+                self._pending[key] = genome
+
     def tell(
         self,
         architectures: Sequence[Architecture],

@@ -4,9 +4,13 @@ The store is the loop's memory. A batch is committed before it is evaluated, eve
 committed as it finishes, and the algorithm learns only what is in the store, in the order of trial
 numbers. A resumed search therefore tells a fresh algorithm the same batches, and goes on as the
 uninterrupted one would have: an algorithm's state is nothing but what it was told.
+
+Where K batches are evaluated at a time, a batch is proposed when all but the last K - 1 before it
+are finished, and what those found so far is not told. So who finishes first changes no proposal.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nasbench.errors import WorkError
@@ -17,7 +21,8 @@ from nasbench.store import TrialStore
 from nasbench.trials import Trial, TrialState
 
 Evaluate = Callable[[Sequence[Trial]], Iterable[Trial]]
-"""Takes RUNNING trials and yields each of them finished, in any order."""
+"""Takes RUNNING trials and yields each of them finished, in any order. More may be appended to the
+sequence until the last is yielded."""
 
 
 def run_search(
@@ -28,6 +33,7 @@ def run_search(
     *,
     num_trials: int,
     batch_size: int,
+    concurrent_batches: int = 1,
     initial: Sequence[Architecture] = (),
     max_consecutive_failures: int = 10,
     on_trial: Callable[[Trial], None] | None = None,
@@ -41,6 +47,9 @@ def run_search(
         evaluate: measures architectures.
         num_trials: the budget, failed trials and those of an earlier process included.
         batch_size: proposals that are evaluated, and learned from, together.
+        concurrent_batches: batches that are evaluated at a time. With more than one, evaluators do
+            not wait for a batch's slowest trial, and each batch is proposed without knowing what
+            the others find.
         initial: distinct architectures that are evaluated before the algorithm is asked, as a batch
             of their own; they count.
         max_consecutive_failures: this many failures in a row stop the search.
@@ -54,71 +63,93 @@ def run_search(
         RequestError: if another process searches with this store.
     """
     with store.claimed():
-        return _search(
-            problem,
-            algorithm,
-            store,
-            evaluate,
-            num_trials=num_trials,
-            batch_size=batch_size,
-            initial=initial,
-            max_consecutive_failures=max_consecutive_failures,
-            on_trial=on_trial,
-        )
+        evaluation = _Evaluation(store, evaluate, max_consecutive_failures, on_trial)
+        trials = evaluation.trials
+        seen = {trial.architecture for trial in trials}
+        in_flight: deque[range] = deque()
+        for numbers in _batches(len(initial), num_trials, batch_size):
+            if len(in_flight) == concurrent_batches:
+                _tell(problem, algorithm, evaluation.finished(in_flight.popleft()))
+            num_missing = numbers.stop - max(numbers.start, len(trials))
+            if num_missing > 0:
+                is_first = numbers.start < len(initial)
+                proposals = initial[: len(numbers)] if is_first else algorithm.ask(len(numbers))
+                # An earlier process with a smaller budget may have committed the first of these.
+                news = [architecture for architecture in proposals if architecture not in seen]
+                trials += store.propose(news[:num_missing])
+                seen.update(trial.architecture for trial in trials[numbers.start :])
+            batch = trials[numbers.start : numbers.stop]
+            if batch:
+                algorithm.expect([trial.architecture for trial in batch])
+                evaluation.begin(batch)
+                in_flight.append(range(numbers.start, numbers.start + len(batch)))
+            if len(batch) < len(numbers):
+                break  # the space is exhausted
+        for numbers in in_flight:
+            _tell(problem, algorithm, evaluation.finished(numbers))
+        return trials[:num_trials]
 
 
-def _search(
-    problem: SearchProblem,
-    algorithm: SearchAlgorithm,
-    store: TrialStore,
-    evaluate: Evaluate,
-    *,
-    num_trials: int,
-    batch_size: int,
-    initial: Sequence[Architecture],
-    max_consecutive_failures: int,
-    on_trial: Callable[[Trial], None] | None,
-) -> list[Trial]:
-    """`run_search`, while this process alone writes to the store."""
-    known = store.trials()
-    seen = {trial.architecture for trial in known}
-    failures = 0
-    for start, count in _batches(len(initial), num_trials, batch_size):
-        batch = known[start : start + count]
-        if len(batch) < count:
-            proposals = initial[:count] if start < len(initial) else algorithm.ask(count)
-            # An earlier process with a smaller budget may have committed the first of these.
-            news = [architecture for architecture in proposals if architecture not in seen]
-            batch += store.propose(news[: count - len(batch)])
-            seen.update(trial.architecture for trial in batch)
-        finished = {trial.number: trial for trial in batch if trial.state.is_finished}
-        unfinished = [trial for trial in batch if not trial.state.is_finished]
-        for trial in evaluate(unfinished) if unfinished else ():
-            store.finish(trial)
-            finished[trial.number] = trial
-            if on_trial is not None:
-                on_trial(trial)
-            failures = failures + 1 if trial.state is TrialState.FAILED else 0
-            if failures >= max_consecutive_failures:
-                raise WorkError(
-                    f"{failures} trials in a row failed, the last with: {trial.error}; "
-                    "mend the cause and run the same command again"
-                )
-        batch = [finished[trial.number] for trial in batch]
-        known[start : start + count] = batch
-        if batch:
-            _tell(problem, algorithm, batch)
-        if len(batch) < count:
-            break  # the space is exhausted
-    return known[:num_trials]
+class _Evaluation:
+    """Trials on their way from proposed to finished.
+
+    Attributes:
+        trials: all of the store, in the order of their numbers, as they are now.
+    """
+
+    def __init__(
+        self,
+        store: TrialStore,
+        evaluate: Evaluate,
+        max_consecutive_failures: int,
+        on_trial: Callable[[Trial], None] | None,
+    ) -> None:
+        self.trials = store.trials()
+        self._store, self._evaluate, self._on_trial = store, evaluate, on_trial
+        self._max_failures, self._num_failures = max_consecutive_failures, 0
+        self._unfinished: set[int] = set()
+        self._asked: list[Trial] = []
+        self._answers: Iterator[Trial] = iter(())
+
+    def begin(self, batch: Sequence[Trial]) -> None:
+        """Have the trials evaluated that are not finished yet."""
+        news = [trial for trial in batch if not trial.state.is_finished]
+        if not self._unfinished:
+            self._asked = []
+            self._answers = iter(self._evaluate(self._asked)) if news else iter(())
+        self._asked += news
+        self._unfinished.update(trial.number for trial in news)
+
+    def finished(self, numbers: range) -> list[Trial]:
+        """Trials that were begun, once all of them are finished; meanwhile others may finish, too.
+
+        Raises:
+            WorkError: if too many in a row failed.
+        """
+        while not self._unfinished.isdisjoint(numbers):
+            self._finish(next(self._answers))
+        return self.trials[numbers.start : numbers.stop]
+
+    def _finish(self, trial: Trial) -> None:
+        self._store.finish(trial)
+        self.trials[trial.number] = trial
+        self._unfinished.remove(trial.number)
+        if self._on_trial is not None:
+            self._on_trial(trial)
+        self._num_failures = self._num_failures + 1 if trial.state is TrialState.FAILED else 0
+        if self._num_failures >= self._max_failures:
+            raise WorkError(
+                f"{self._num_failures} trials in a row failed, the last with: {trial.error}; "
+                "mend the cause and run the same command again"
+            )
 
 
-def _batches(num_initial: int, num_trials: int, batch_size: int) -> Iterator[tuple[int, int]]:
-    """Number of the first trial and of trials, of every batch."""
+def _batches(num_initial: int, num_trials: int, batch_size: int) -> Iterator[range]:
+    """Numbers of the trials of every batch."""
     if num_initial:
-        yield 0, min(num_initial, num_trials)
+        yield range(min(num_initial, num_trials))
     for start in range(num_initial, num_trials, batch_size):
-        yield start, min(batch_size, num_trials - start)
+        yield range(start, min(start + batch_size, num_trials))
 
 
 def _tell(problem: SearchProblem, algorithm: SearchAlgorithm, batch: Sequence[Trial]) -> None:

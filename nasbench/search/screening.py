@@ -9,8 +9,8 @@ left is dominated by a fully evaluated trial or infeasible, so it is on no front
 
 A search algorithm is told the values that a trial ended with, cheap ones as if they were full.
 
-A trial is judged by the batches before its own. So the number of workers, the order in which they
-finish and a kill change nothing.
+A trial is judged by the batches that were finished before its own was proposed. So the number of
+workers, the order in which they finish and a kill change nothing.
 
 Shape legend: N trials, M objectives.
 """
@@ -39,6 +39,7 @@ class Screening:
         history: all trials of the search that are finished, at the moment of the call.
         num_initial: of the search's first batch.
         batch_size: of the others.
+        concurrent_batches: how many are evaluated at a time.
     """
 
     def __init__(
@@ -49,47 +50,54 @@ class Screening:
         *,
         num_initial: int,
         batch_size: int,
+        concurrent_batches: int = 1,
     ) -> None:
         self._problem, self._evaluate, self._history = problem, evaluate, history
         self._num_initial, self._batch_size = num_initial, batch_size
+        self._concurrent_batches = concurrent_batches
 
     def evaluate(self, trials: Sequence[Trial]) -> Iterator[Trial]:
-        """Yield each trial of a batch finished."""
-        if not trials:
-            return
-        begin = self._begin_of_batch(min(trial.number for trial in trials))
-        front_NM, margins_M = self._known(begin)
-        cheap = [replace(trial, provenance={"fidelity": CHEAP}) for trial in trials]
+        """Yield each trial finished; more may be appended until the last is yielded."""
+        asked = [_cheap(trial) for trial in trials]
+        num_taken = len(asked)
         screened: dict[int, Trial] = {}
-        for trial in self._evaluate(cheap):
-            if trial.state is not TrialState.COMPLETE:
+        known: dict[int, tuple[Losses, Losses | None]] = {}  # by the number of trials known
+        for trial in self._evaluate(asked):
+            if trial.number in screened:
+                if trial.state is TrialState.COMPLETE:
+                    before = dict(screened[trial.number].measurements)
+                    facts = {**trial.provenance, "fidelity": FULL, "screening": before}
+                    trial = trial.completed(trial.measurements, facts)
                 yield trial
-            elif self._is_hopeless(trial, front_NM, margins_M):
-                facts = {**trial.provenance, "fidelity": CHEAP}
-                yield trial.completed(trial.measurements, facts)
+            elif trial.state is not TrialState.COMPLETE:
+                yield trial
             else:
-                screened[trial.number] = trial
-        promising = [trial for trial in trials if trial.number in screened]
-        for trial in self._evaluate(promising) if promising else ():
-            if trial.state is TrialState.COMPLETE:
-                before = dict(screened[trial.number].measurements)
-                facts = {**trial.provenance, "fidelity": FULL, "screening": before}
-                trial = trial.completed(trial.measurements, facts)
-            yield trial
+                num_known = self._num_known(trial.number)
+                if num_known not in known:
+                    known[num_known] = self._known(num_known)
+                if self._is_hopeless(trial, *known[num_known]):
+                    facts = {**trial.provenance, "fidelity": CHEAP}
+                    yield trial.completed(trial.measurements, facts)
+                else:
+                    screened[trial.number] = trial
+                    asked.append(_full(trial))
+            asked += [_cheap(trial) for trial in trials[num_taken:]]
+            num_taken = len(trials)
 
-    def _begin_of_batch(self, number: int) -> int:
+    def _num_known(self, number: int) -> int:
+        """How many trials were finished before a trial was proposed, whatever else is by now."""
         if number < self._num_initial:
             return 0
-        within = (number - self._num_initial) % self._batch_size
-        return number - within
+        batch = (number - self._num_initial) // self._batch_size - (self._concurrent_batches - 1)
+        return self._num_initial + batch * self._batch_size if batch >= 0 else 0
 
-    def _known(self, begin: int) -> tuple[Losses, Losses | None]:
-        """Of the batches before: feasible full trials (N, M); the margins (M,), None if unknown."""
+    def _known(self, num_known: int) -> tuple[Losses, Losses | None]:
+        """Of the first trials: feasible full ones (N, M); the margins (M,), None if unknown."""
         objectives = self._problem.objectives
         full = [
             trial
             for trial in self._history()
-            if trial.number < begin
+            if trial.number < num_known
             and trial.state is TrialState.COMPLETE
             and trial.fidelity == FULL
         ]
@@ -114,3 +122,13 @@ class Screening:
         best_M = best_M - margins_M  # counted metrics are the same both ways: their margin is 0
         is_dominated_N = (front_NM <= best_M).all(axis=1) & (front_NM < best_M).any(axis=1)
         return bool(is_dominated_N.any())
+
+
+def _cheap(trial: Trial) -> Trial:
+    """The trial, to be evaluated cheaply."""
+    return replace(trial, provenance={"fidelity": CHEAP})
+
+
+def _full(trial: Trial) -> Trial:
+    """The trial that was evaluated cheaply, to be evaluated fully."""
+    return replace(trial, state=TrialState.RUNNING, measurements={}, provenance={})

@@ -13,10 +13,12 @@ import hashlib
 import math
 import queue
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -274,6 +276,15 @@ def digest_of(*tensors: Tensor) -> str:
     for tensor in tensors:
         found.update(tensor.contiguous().numpy().data)
     return found.hexdigest()[:16]
+
+
+def tensor_of(array: np.ndarray) -> Tensor:
+    """The array as a tensor over the same memory, which may be shared between processes and then is
+    read-only: write nothing to it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def prefetched(items: Iterator[T], depth: int = 2) -> Generator[T]:

@@ -5,7 +5,6 @@ H height, W width, K classes.
 """
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasbench.errors import RequestError
-from nasbench.tasks.base import Batch, Split, SplitName, Task, digest_of
+from nasbench.tasks.base import Batch, Split, SplitName, Task, digest_of, tensor_of
 from nasbench.tasks.classification import METRICS, evaluate_classifier
 from nasbench.tasks.options import check_flag, check_whole_number
 
@@ -74,9 +73,7 @@ class ImagesInMemory:
 
 
 def _of_arrays(pixels: np.ndarray, labels: np.ndarray, white: int) -> ImagesInMemory:
-    with warnings.catch_warnings():  # shared memory is read-only, and no one writes there
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return ImagesInMemory(torch.from_numpy(pixels), torch.from_numpy(labels), white)
+    return ImagesInMemory(tensor_of(pixels), tensor_of(labels), white)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nasbench.errors import MissingExtraError, RequestError
-from nasbench.tasks.base import SplitName, Task, digest_of
+from nasbench.tasks.base import SplitName, Task, digest_of, tensor_of
 from nasbench.tasks.options import check_whole_number
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ class TokenSequences:
         positions_BT = self._starts_N[indices_B, None] + columns_T
         tokens_BT = self.tokens_Z[positions_BT.clamp_(max=len(self.tokens_Z) - 1)].long()
         return tokens_BT.masked_fill_(columns_T >= lengths_B1, filler)
+
+    def __getstate__(self) -> dict[str, np.ndarray]:
+        """Arrays, which the processes of a machine can share: a tensor would be copied."""
+        return {name: tensor.numpy() for name, tensor in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
+        vars(self).update({name: tensor_of(array) for name, array in state.items()})
 
     def digest(self) -> str:
         """Hash of all sequences."""

@@ -75,6 +75,16 @@ class TestRayPool:
         assert remote == local
         assert all(trial.state is TrialState.COMPLETE for trial in remote.values())
 
+    def test_trials_can_be_added_until_the_last_is_finished(self, pool):
+        for opened in (pool(), LocalPool(recipe(), None)):
+            asked = trials(2)
+            numbers = []
+            for trial in opened.evaluate(asked):
+                numbers.append(trial.number)
+                if len(asked) < 6:
+                    asked += trials(6)[len(asked) : len(asked) + 2]
+            assert sorted(numbers) == list(range(6))
+
     def test_latency_comes_with_its_conditions(self, pool):
         (trial,) = pool("eager").evaluate(trials(1))
         assert 0 < trial.measurements["latency_ms"] <= trial.measurements["latency_p90_ms"]

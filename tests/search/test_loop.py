@@ -11,6 +11,7 @@ from nasbench.search.loop import run_search
 from nasbench.space import ActiveWhen, ElasticDimension, SearchSpace
 from nasbench.store import TrialStore
 from nasbench.trials import TrialState
+from tests.search.finishing import in_any_order
 
 SPACE = SearchSpace(
     [
@@ -54,12 +55,13 @@ class Stopped(BaseException):
 class Bench:
     """Evaluates from a formula, remembers what it evaluated, and can stop or fail on demand."""
 
-    def __init__(self, stop_after=None, fails=lambda _: False):
+    def __init__(self, stop_after=None, fails=lambda _: False, order_seed=0):
         self.evaluated = []
         self.stop_after, self.fails = stop_after, fails
+        self.rng = np.random.default_rng(order_seed)
 
     def __call__(self, trials):
-        for trial in reversed(trials):  # workers finish in any order
+        for trial in in_any_order(trials, self.rng):
             if len(self.evaluated) == self.stop_after:
                 raise Stopped
             self.evaluated.append(trial.architecture)
@@ -130,6 +132,42 @@ def test_a_resumed_search_equals_an_uninterrupted_one(store, algorithm, stop_aft
         search(store, killed, algorithm)
     assert search(store, resumed, algorithm) == whole
     assert len(killed.evaluated + resumed.evaluated) == len(whole), "nothing is measured twice"
+
+
+@pytest.mark.parametrize("concurrent_batches", [2, 3])
+@pytest.mark.parametrize("stop_after", [1, 9, 19, 31])
+def test_a_resumed_search_of_concurrent_batches_equals_an_uninterrupted_one(
+    store, algorithm, stop_after, concurrent_batches
+):
+    options = {"concurrent_batches": concurrent_batches, "initial": (SPACE.largest, SPACE.smallest)}
+    whole = search(TrialStore(None, SPACE, OBJECTIVES), Bench(), algorithm, **options)
+    killed, resumed = Bench(stop_after=stop_after), Bench(order_seed=1)
+    with pytest.raises(Stopped):
+        search(store, killed, algorithm, **options)
+    assert search(store, resumed, algorithm, **options) == whole, "in whatever order they finish"
+    assert len(killed.evaluated + resumed.evaluated) == len(whole), "nothing is measured twice"
+
+
+@pytest.mark.parametrize("concurrent_batches", [1, 2, 3])
+def test_so_many_batches_are_evaluated_at_a_time(store, concurrent_batches):
+    num_unfinished = []
+
+    class Watching(ALGORITHMS["random"]):
+        def ask(self, count):
+            proposals = super().ask(count)
+            num_unfinished.append(sum(not t.state.is_finished for t in store.trials()))
+            return proposals
+
+    run_search(
+        PROBLEM,
+        Watching(PROBLEM),
+        store,
+        Bench(),
+        num_trials=48,
+        batch_size=8,
+        concurrent_batches=concurrent_batches,
+    )
+    assert max(num_unfinished) == 8 * (concurrent_batches - 1)
 
 
 @pytest.mark.parametrize("num_committed", range(1, 8))

@@ -13,6 +13,7 @@ from nasbench.search.screening import Screening
 from nasbench.store import TrialStore
 from nasbench.testing.toys import MOBILE_SPACE, ToyProblem
 from nasbench.trials import CHEAP, FULL, Trial, TrialState
+from tests.search.finishing import in_any_order
 
 TOY = ToyProblem(MOBILE_SPACE)
 
@@ -44,10 +45,9 @@ class Bench:
         self.rng = np.random.default_rng(order_seed)
 
     def __call__(self, trials):
-        for index in self.rng.permutation(len(trials)):
+        for trial in in_any_order(trials, self.rng):
             if len(self.calls) == self.stop_after:
                 raise Stopped
-            trial = trials[index]
             self.calls.append((trial.number, trial.fidelity))
             if self.fails(trial.architecture):
                 yield trial.failed("it cannot be measured")
@@ -67,18 +67,19 @@ def problem(*constraints):
     )
 
 
-def search(bench, store=None, asked=None, seed=0, num_trials=62):
+def search(bench, store=None, asked=None, seed=0, num_trials=62, concurrent_batches=1):
     asked = asked or problem()
     store = store or TrialStore(None, MOBILE_SPACE, asked.objectives)
     initial = (MOBILE_SPACE.largest, MOBILE_SPACE.smallest)
-    screening = Screening(asked, bench, store.trials, num_initial=len(initial), batch_size=10)
+    batches = {"batch_size": 10, "concurrent_batches": concurrent_batches}
+    screening = Screening(asked, bench, store.trials, num_initial=len(initial), **batches)
     return run_search(
         asked,
         ALGORITHMS["nsga2"](asked, seed=seed, population=10),
         store,
         screening.evaluate,
         num_trials=num_trials,
-        batch_size=10,
+        **batches,
         initial=initial,
         max_consecutive_failures=num_trials,
     )
@@ -137,12 +138,14 @@ def test_the_order_in_which_workers_finish_changes_nothing():
     assert search(Bench(order_seed=1)) == search(Bench(order_seed=2))
 
 
+@pytest.mark.parametrize("concurrent_batches", [1, 2, 3])
 @pytest.mark.parametrize("stop_after", [3, 30, 55, 75])
-def test_a_killed_search_ends_as_one_that_was_not(stop_after):
+def test_a_killed_search_ends_as_one_that_was_not(stop_after, concurrent_batches):
     store = TrialStore(None, MOBILE_SPACE, problem().objectives)
+    batches = {"concurrent_batches": concurrent_batches}
     with pytest.raises(Stopped):
-        search(Bench(stop_after=stop_after), store)
-    assert search(Bench(order_seed=5), store) == search(Bench())
+        search(Bench(stop_after=stop_after), store, **batches)
+    assert search(Bench(order_seed=5), store, **batches) == search(Bench(), **batches)
 
 
 def test_what_violates_a_counted_constraint_is_left_cheap():

@@ -1,6 +1,7 @@
 """Vocabularies are the same in every process; sequences are padded; batches are of one length."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -143,6 +144,14 @@ class TestTokenSequences:
             TokenSequences(rows).digest() for rows in ([[1, 2], [3]], [[1], [2, 3]], [[1, 2], [4]])
         }
         assert len(digests) == 3
+
+    def test_processes_share_the_tokens(self):
+        sequences, buffers = TokenSequences([[1, 2, 3]] * 1000), []
+        message = pickle.dumps(sequences, protocol=5, buffer_callback=buffers.append)
+        assert len(message) < 1000
+        received = pickle.loads(message, buffers=[bytes(buffer.raw()) for buffer in buffers])
+        assert received.digest() == sequences.digest()
+        assert received.padded(torch.tensor([999]), 0).tolist() == [[1, 2, 3]]
 
 
 class Lengths(TextTask):
