@@ -6,8 +6,8 @@
 A pre-trained encoder is fine-tuned in several ways for as many optimizer steps each: its largest
 sub-network alone, which is ordinary fine-tuning, and as a supernet with the losses of InstaTune
 (Sarah et al., 2023). Then sub-networks evenly over MACs are measured on test data with the weights
-they inherit; and supernets are searched on validation data for accuracy against MACs, and the
-fronts measured on test data.
+they inherit; and supernets are searched on validation data for accuracy against MACs or latency,
+and the fronts measured on test data.
 
 Every part has a result file of its own in the study's folder, so the same command carries on where
 it was stopped.
@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -70,12 +70,14 @@ class Search(Section):
 
     member: str
     algorithm: str
+    cost: Literal["num_macs", "relative_latency"] = "num_macs"
     options: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies defaults
 
     @property
     def name(self) -> str:
         """Names its folder."""
-        return f"{self.member}-{self.algorithm}"
+        end = "" if self.cost == "num_macs" else "-latency"
+        return f"{self.member}-{self.algorithm}{end}"
 
 
 class Study(Section):
@@ -97,8 +99,10 @@ class Study(Section):
     latency: dict[str, Any] = {  # noqa: RUF012
         "num_threads": 1,
         "num_repeats": 100,
+        "precision": 0.01,
         "has_control": True,
     }
+    """Of ONNX Runtime; the ratio to the control's is what a search minimizes."""
 
     def network(self) -> Path:
         """The folder with config.json."""
@@ -174,13 +178,39 @@ def measure(
     return found_once(path, find)
 
 
+def time_network(study: Study, evaluator: Evaluator, architecture: Architecture) -> dict[str, Any]:
+    """Counts of a sub-network, and its latency in ONNX Runtime."""
+    engine = ENGINES["onnxruntime"]()
+    inputs = evaluator.supernet.example_inputs(1)
+    artifact = engine.compile(evaluator.extract(architecture), inputs)
+    latency = measure_latency(engine, artifact, LatencyProtocol(**study.latency))
+    return {
+        **evaluator.supernet.count(architecture),
+        **latency.to_metrics(),
+        "relative_latency": latency.relative_to_control,
+        "conditions": latency.conditions(),
+    }
+
+
 def search(study: Study, asked: Search, evaluator: Evaluator) -> dict[str, Any]:
     """Search a member on validation data, and measure its front on test data."""
     supernet = evaluator.supernet
+    is_counted = asked.cost == "num_macs"
+
+    def macs(architecture: Architecture) -> float:
+        return float(supernet.count(architecture)["num_macs"])
+
+    def cost(architecture: Architecture) -> float:
+        if is_counted:
+            return macs(architecture)
+        path = study.folder / asked.member / "latency" / f"{architecture.id}.json"
+        found = found_once(path, lambda: time_network(study, evaluator, architecture))
+        return float(found["relative_latency"])
+
     problem = SearchProblem(
         supernet.space,
-        [Objective.of("top1_error"), Objective.of("num_macs")],
-        counted={"num_macs": lambda a: float(supernet.count(a)["num_macs"])},
+        [Objective.of("top1_error"), Objective(asked.cost, "minimize")],
+        counted={"num_macs": macs} if is_counted else {},
     )
     algorithm = ALGORITHMS[asked.algorithm](problem, seed=study.seed, **asked.options)
     trials: list[Architecture] = []
@@ -191,7 +221,7 @@ def search(study: Study, asked: Search, evaluator: Evaluator) -> dict[str, Any]:
         if not proposed:
             break
         found = [measure(study, asked.member, evaluator, a, "validation") for a in proposed]
-        rows = [[of["top1_error"], float(of["num_macs"])] for of in found]
+        rows = [[of["top1_error"], cost(a)] for of, a in zip(found, proposed, strict=True)]
         algorithm.tell(proposed, np.array(rows))
         trials += proposed
         losses += rows
@@ -200,9 +230,12 @@ def search(study: Study, asked: Search, evaluator: Evaluator) -> dict[str, Any]:
     return {
         "search": asked.name,
         "num_trials": len(trials),
+        "cost": asked.cost,
+        "largest_cost": losses[0][1],
         "front": [
             {
                 "validation": 1 - losses[i][0],
+                "cost": losses[i][1],
                 **measure(study, asked.member, evaluator, trials[i], "test"),
             }
             for i in front
@@ -253,14 +286,13 @@ def plain_network(study: Study) -> tuple[float, dict[str, Any]]:
 
 
 def chosen(front: list[dict[str, Any]], least: float) -> dict[str, Any] | None:
-    """The sub-network of fewest MACs with at least that accuracy on validation data."""
+    """The sub-network of least cost with at least that accuracy on validation data."""
     good = [point for point in front if point["validation"] >= least]
-    return min(good, key=lambda point: point["num_macs"]) if good else None
+    return min(good, key=lambda point: point["cost"]) if good else None
 
 
 def latencies(study: Study) -> dict[str, Any]:
     """Median latency in ONNX Runtime of ordinary fine-tuning and of what each search chooses."""
-    engine, protocol = ENGINES["onnxruntime"](), LatencyProtocol(**study.latency)
     validation, plain = plain_network(study)
     asked = {PLAIN: (PLAIN, plain["architecture"])}
     for found in results(study, "search"):
@@ -270,16 +302,8 @@ def latencies(study: Study) -> dict[str, Any]:
     measured = {}
     for name, (member, architecture) in asked.items():
         evaluator = train(study, member)
-        supernet = evaluator.supernet
-        module = evaluator.extract(supernet.space.canonical(architecture))
-        artifact = engine.compile(module, supernet.example_inputs(1))
-        latency = measure_latency(engine, artifact, protocol)
-        measured[name] = {
-            **supernet.count(supernet.space.canonical(architecture)),
-            **latency.to_metrics(),
-            "relative_to_control": latency.relative_to_control,
-            "conditions": latency.conditions(),
-        }
+        canonical = evaluator.supernet.space.canonical(architecture)
+        measured[name] = time_network(study, evaluator, canonical)
     return measured
 
 
@@ -318,15 +342,15 @@ def text(study: Study) -> str:
     ]
     for found in results(study, "search"):
         picked = [chosen(found["front"], validation - points / 100) for points in ALLOWED]
-        best = max(found["front"], key=lambda p: (p["validation"], -p["num_macs"]))
-        cells = " | ".join(_cell(point, macs) for point in [*picked, best])
+        best = max(found["front"], key=lambda p: (p["validation"], -p["cost"]))
+        cells = " | ".join(_cell(point, found["largest_cost"]) for point in [*picked, best])
         lines.append(f"| `{found['search']}`, {found['num_trials']} trials | {cells} |")
     lines += [
         "",
-        "Of each search the sub-network of fewest MACs that is at most so much less accurate on",
-        f"validation data than plain fine-tuning ({100 * validation:.1f} %): its MACs against the",
-        "largest one's, and its test accuracy (that of plain fine-tuning is "
-        f"{100 * plain['top1_accuracy']:.1f} %).",
+        "Of each search the sub-network of fewest MACs (of those named *latency*: of least",
+        "latency) that is at most so much less accurate on validation data than plain fine-tuning",
+        f"({100 * validation:.1f} %): its MACs or latency against the largest one's, and its test",
+        f"accuracy (that of plain fine-tuning is {100 * plain['top1_accuracy']:.1f} %).",
     ]
     path = study.folder / "latencies.json"
     if path.exists():
@@ -340,8 +364,7 @@ def text(study: Study) -> str:
         whole = found[PLAIN]
         for name, measured in found.items():
             shares = [
-                measured[key] / whole[key]
-                for key in ("num_macs", "latency_ms", "relative_to_control")
+                measured[key] / whole[key] for key in ("num_macs", "latency_ms", "relative_latency")
             ]
             lines.append(
                 f"| `{name}` | {shares[0]:.0%} | {measured['latency_ms']:.1f}, {shares[1]:.0%} | "
@@ -363,11 +386,11 @@ def _allowed(points: int) -> str:
     return f"{points} point{'s' if points > 1 else ''} below"
 
 
-def _cell(point: dict[str, Any] | None, macs: float) -> str:
-    """Change of MACs and test accuracy."""
+def _cell(point: dict[str, Any] | None, largest_cost: float) -> str:
+    """Change of cost and test accuracy."""
     if point is None:
         return "none"
-    change = point["num_macs"] / macs - 1
+    change = point["cost"] / largest_cost - 1
     return f"{change:+.0%}, {100 * point['top1_accuracy']:.1f} %"
 
 

@@ -45,6 +45,7 @@ def point(macs, validation, test):
         "architecture": {},
         "num_macs": macs,
         "num_parameters": 1,
+        "cost": macs,
         "validation": validation,
         "top1_accuracy": test,
     }
@@ -60,11 +61,10 @@ def test_the_report_says_what_the_cheapest_as_accurate_one_has(instatune, tmp_pa
         (folder / f"ladder-{name}.json").write_text(json.dumps(found))
         (folder / name / "training.json").write_text(json.dumps({"cpu_seconds": 90.0}))
     front = [point(0.3 * macs, 0.80, 0.79), point(0.5 * macs, 0.85, 0.82), point(macs, 0.86, 0.83)]
-    (folder / "search-in_place-auto.json").write_text(
-        json.dumps({"search": "in_place-auto", "num_trials": 32, "front": front})
-    )
-    timed = {"num_macs": macs, "latency_ms": 20.0, "relative_to_control": 4.0}
-    small = {"num_macs": 0.5 * macs, "latency_ms": 12.0, "relative_to_control": 2.2}
+    found = {"search": "in_place-auto", "num_trials": 32, "largest_cost": macs, "front": front}
+    (folder / "search-in_place-auto.json").write_text(json.dumps(found))
+    timed = {"num_macs": macs, "latency_ms": 20.0, "relative_latency": 4.0}
+    small = {"num_macs": 0.5 * macs, "latency_ms": 12.0, "relative_latency": 2.2}
     (folder / "latencies.json").write_text(json.dumps({"plain": timed, "in_place-auto": small}))
     page = tmp_path / "instatune.md"
     page.write_text(f"before\n{instatune.BEGIN}\nold\n{instatune.END}\nafter\n")
