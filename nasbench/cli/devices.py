@@ -48,8 +48,8 @@ def measure_command(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Files (.onnx, .pt2, .pte, .xml), folders of exports; or a run and ids of its "
-            "networks."
+            help="Files (.onnx, .pt2, .pte, .xml), folders of exports; a run and ids of its "
+            "networks; or a bundle of nested sub-networks (RUN/nest)."
         ),
     ],
     engine: EngineName = None,
@@ -58,22 +58,37 @@ def measure_command(
     sequence_length: SequenceLength = None,
     precision: Precision = 0.02,
     repeats: Repeats = 2000,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="Add a bundle's latencies to it, as those of this device."),
+    ] = False,
 ) -> Result:
     """Latency, peak memory and energy of networks on this machine."""
     from nasbench.cli.tables import print_measured
-    from nasbench.experiment.measuring import measure_files, measure_members
+    from nasbench.experiment.measuring import measure_bundle, measure_files, measure_members
     from nasbench.hardware import ENGINES
+    from nasbench.supernet.nested import is_bundle
 
     if engine is not None:
         ENGINES.check(engine)
     protocol = _protocol(threads, batch_size, sequence_length, precision, repeats)
     folder = Path(models[0])
+    is_of_bundle = len(models) == 1 and is_bundle(folder)
+    if record and not is_of_bundle:
+        raise RequestError(
+            f"--record adds latencies to one bundle (RUN/nest), but '{' '.join(models)}' is none"
+        )
     with stoppable():
-        if (folder / "config.yaml").is_file():
+        if is_of_bundle:
+            measured = measure_bundle(folder, engine, protocol, is_recorded=record)
+        elif (folder / "config.yaml").is_file():
             measured = measure_members(folder, models[1:], engine, protocol)
         else:
             measured = measure_files([Path(model) for model in models], engine, protocol)
-    return Result(show=lambda: print_measured(measured), find=lambda: of_measured(measured))
+    recorded_in = folder if record else None
+    return Result(
+        show=lambda: print_measured(measured, recorded_in), find=lambda: of_measured(measured)
+    )
 
 
 @lut.command("build")

@@ -333,8 +333,8 @@ def print_predictors(reports: Sequence["PredictorReport"], figures: Sequence[Pat
         console.print(f"figure: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def print_measured(measured: Sequence["MeasuredModel"]) -> None:
-    """One row per network, and the conditions that all share."""
+def print_measured(measured: Sequence["MeasuredModel"], recorded_in: Path | None = None) -> None:
+    """One row per network, the conditions that all share, and where it was written, if it was."""
     table = Table(title="Latency of one forward pass")
     headings = ["median [ms]", "95 % interval", "p10", "p90", "memory [MB]", "energy [mJ]"]
     for heading in ("network", *headings, "stopped by", "control's drift"):
@@ -360,7 +360,8 @@ def print_measured(measured: Sequence["MeasuredModel"]) -> None:
     if any(each.latency.drift is not None and each.latency.drift > _BUSY for each in measured):
         reasons.add("the control drifted: something else ran meanwhile; an idle machine says more")
     conditions = dict.fromkeys(_conditions(each.latency.conditions()) for each in measured)
-    for line in (*conditions, *sorted(reasons)):
+    written = [f"recorded in: {recorded_in}"] if recorded_in else []
+    for line in (*conditions, *sorted(reasons), *written):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

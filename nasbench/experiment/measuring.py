@@ -106,6 +106,45 @@ def measure_members(
     return measured
 
 
+def measure_bundle(
+    folder: Path, engine: str | None, protocol: LatencyProtocol, *, is_recorded: bool = False
+) -> list[MeasuredModel]:
+    """Measure every member of a bundle of nested sub-networks, from the smallest to the largest.
+
+    Args:
+        engine: a name of `ENGINES`; None takes ONNX Runtime.
+        is_recorded: whether to add the latencies to the bundle's manifest, as those of this device.
+
+    Raises:
+        RequestError: if there is no bundle.
+        WorkError: if a member does not run.
+    """
+    from nasbench.supernet.nested import NestedModel
+    from nasbench.supernet.nested.bundle import add_latency
+
+    model = NestedModel.load(folder)
+    found = _ready(engine or "onnxruntime")
+    inputs = with_sequence_length(
+        model.supernet.example_inputs(protocol.batch_size), protocol.sequence_length
+    )
+    measured = []
+    for number, member in enumerate(model.members):
+        artifact = found.compile(model.extract(number), inputs)
+        identity = {
+            "architecture_id": member.architecture.id,
+            "architecture": member.architecture.to_json(),
+        }
+        measured.append(_measure(f"{folder} {number}", identity, found, artifact, protocol))
+    if is_recorded:
+        add_latency(folder, [latency_entry(each.latency) for each in measured])
+    return measured
+
+
+def latency_entry(timed: LatencyMeasurement) -> dict[str, dict[str, Any]]:
+    """A measurement as bundles keep it: by its device."""
+    return {timed.device: {**timed.to_metrics(), "conditions": timed.conditions()}}
+
+
 def _ready(name: str) -> Engine:
     """The engine of that name, which this machine can run."""
     engine = ENGINES[name]()

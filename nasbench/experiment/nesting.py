@@ -14,6 +14,7 @@ from nasbench import plots
 from nasbench.config import DistillationConfig, TrainingConfig
 from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import Evaluator
+from nasbench.experiment.measuring import latency_entry
 from nasbench.experiment.parts import (
     build_recipe,
     latency_protocol,
@@ -27,6 +28,7 @@ from nasbench.hardware import ENGINES, measure_latency
 from nasbench.objectives import Objective, losses_of
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.nested import NestedChain, NestedModel, best_chain, write_bundle
+from nasbench.supernet.nested.bundle import keep_latency
 from nasbench.supernet.training.checkpoint import latest_step
 from nasbench.supernet.training.sorted import SortedChain
 from nasbench.supernet.training.strategies import build_strategy
@@ -69,6 +71,8 @@ def nest(run: Run, progress: Progress = SILENT) -> NestedModel:
     )
     try:
         _verify(_load(run, unverified), inputs, outputs, run.config.export.tolerance)
+        if run.bundle.exists():
+            keep_latency(run.bundle, unverified)
         replace_folder(unverified, run.bundle)
     finally:
         shutil.rmtree(unverified, ignore_errors=True)
@@ -175,9 +179,7 @@ def _measured(
         found["statistics"].append(evaluator.statistics)
         found["validation"].append(on_validation)
         found["test"].append({name: tested[name] for name in task.metrics})
-        found["latency"].append(
-            {timed.device: {**timed.to_metrics(), "conditions": timed.conditions()}}
-        )
+        found["latency"].append(latency_entry(timed))
         quality = task.metrics[0]
         progress.advance(f"{quality} {on_validation[quality]:.4g}, {timed.median_ms:.3g} ms")
     return found, outputs

@@ -18,7 +18,9 @@ from nasbench.experiment.nesting import chain_of, load_bundle, nest
 from nasbench.experiment.parts import build_supernet, build_task, load_trained
 from nasbench.experiment.stages import execute, report
 from nasbench.supernet.nested import NestedChain, NestedModel
+from nasbench.supernet.nested.bundle import add_latency
 from nasbench.trials import Trial
+from tests.experiment.simulated import SIMULATED
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 FEW = ["training.epochs=2", "evaluation.validation_samples=64", "search.num_trials=8"]
@@ -75,6 +77,50 @@ class TestTheBundle:
             assert latency["conditions"]["device"] == device
             assert latency["conditions"]["engine"] == "eager"
             assert 0 < latency["latency_p10_ms"] <= latency["latency_ms"]
+
+    def test_takes_latencies_of_further_devices(self, nested, tmp_path, nasbench):
+        bundle = tmp_path / "nest"
+        shutil.copytree(nested / "nest", bundle)
+        before = content(bundle)
+        few = ("measure", bundle, "--repeats", 5, "--engine", SIMULATED)
+        code, out, err = nasbench(*few, "--json")
+        assert code == 0, err
+        assert [each["model"] for each in json.loads(out)] == [f"{bundle} {n}" for n in range(4)]
+        assert content(bundle) == before, "it is written only if asked for"
+        code, out, err = nasbench(*few, "--record")
+        assert code == 0, err
+        assert "recorded in: " in out
+        model = NestedModel.load(bundle)
+        (here,) = NestedModel.load(nested / "nest").devices
+        (other,) = set(model.devices) - {here}
+        for member in model.members:
+            assert member.latency[other]["latency_ms"] > 0
+            assert member.latency[other]["conditions"]["engine"] == "simulated"
+        with pytest.raises(RequestError, match="say on which device"):
+            model.select("latency_ms <= 1000")
+        where, counted = "latency_ms <= 1000", {"device": other, "skip_dominated": False}
+        assert model.select(where, **counted).index == 3
+
+    def test_made_again_it_keeps_them(self, nested, tmp_path):
+        again = tmp_path / "run"
+        shutil.copytree(nested, again)
+        members = NestedModel.load(again / "nest").members
+        add_latency(
+            again / "nest", [{"phone": {"latency_ms": 5.0, "conditions": {}}}] * len(members)
+        )
+        nest(opened(again, "nest.num_members=4"))
+        assert "phone" in NestedModel.load(again / "nest").devices
+        nest(opened(again, "nest.num_members=3"))
+        assert "phone" not in NestedModel.load(again / "nest").devices, "members are others"
+
+    @pytest.mark.parametrize("arguments", [["none"], ["nest", "nest"]])
+    def test_recording_needs_one_bundle(self, nested, nasbench, arguments):
+        paths = [nested / each for each in arguments]
+        before = content(nested)
+        code, out, err = nasbench("measure", *paths, "--record")
+        assert (code, out) == (2, "")
+        assert "--record adds latencies to one bundle" in err
+        assert content(nested) == before
 
     def test_a_table_and_the_report_show_it(self, nested, capsys):
         run = load_run(nested)

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from nasbench.supernet.nested.bundle import write_bundle
     from nasbench.supernet.nested.chain import NestedChain
     from nasbench.supernet.nested.chain_search import best_chain
-    from nasbench.supernet.nested.model import NestedModel
+    from nasbench.supernet.nested.model import NestedModel, is_bundle
 
-__all__ = ["NestedChain", "NestedModel", "best_chain", "write_bundle"]
+__all__ = ["NestedChain", "NestedModel", "best_chain", "is_bundle", "write_bundle"]
 
 _LAZY = {
     "NestedChain": "nasbench.supernet.nested.chain",
     "NestedModel": "nasbench.supernet.nested.model",
     "best_chain": "nasbench.supernet.nested.chain_search",
+    "is_bundle": "nasbench.supernet.nested.model",
     "write_bundle": "nasbench.supernet.nested.bundle",
 }
 

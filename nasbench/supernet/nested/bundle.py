@@ -24,7 +24,7 @@ from nasbench.objectives import Objective
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.layers import NORM_STATISTICS, normalization_layers
 from nasbench.supernet.nested.chain import NestedChain
-from nasbench.supernet.nested.model import FORMAT, MANIFEST, WEIGHTS, Statistics
+from nasbench.supernet.nested.model import FORMAT, MANIFEST, WEIGHTS, Statistics, read_manifest
 
 
 def write_bundle(
@@ -98,6 +98,42 @@ def write_bundle(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def add_latency(folder: Path, measured: Sequence[Mapping[str, Mapping[str, Any]]]) -> None:
+    """Add to a bundle's manifest what was measured of its members on further devices.
+
+    What was known of the same device is replaced.
+
+    Args:
+        measured: of each member, device -> `latency_ms`, its percentiles, and their `conditions`.
+
+    Raises:
+        RequestError: if there is no bundle, or not one entry per member; nothing is written then.
+    """
+    manifest = read_manifest(folder)
+    members = manifest["members"]
+    if len(measured) != len(members):
+        raise RequestError(
+            f"the bundle '{folder}' has {len(members)} members, but {len(measured)} were measured"
+        )
+    for member, found in zip(members, measured, strict=True):
+        member["latency"] |= {device: dict(of) for device, of in found.items()}
+    partial = folder / f".partial-{MANIFEST}"
+    partial.write_text(json.dumps(manifest, indent=1) + "\n")
+    partial.replace(folder / MANIFEST)
+
+
+def keep_latency(before: Path, after: Path) -> None:
+    """Copy to a bundle what another measured on devices that it does not know, if both hold the
+    same weights and members.
+    """
+    old, new = read_manifest(before), read_manifest(after)
+    same = [old["weights"]["sha256"] == new["weights"]["sha256"]]
+    same += [len(old["members"]) == len(new["members"])]
+    pairs = list(zip(old["members"], new["members"], strict=False))
+    if all(same) and all(a["architecture"] == b["architecture"] for a, b in pairs):
+        add_latency(after, [{**a["latency"], **b["latency"]} for a, b in pairs])
 
 
 def _tensors(supernet: Supernet[Any], statistics: Sequence[Statistics]) -> dict[str, Tensor]:

@@ -117,7 +117,7 @@ class NestedModel(nn.Module):
             RequestError: if there is no bundle, or it is damaged or not to be trusted.
         """
         folder = Path(path)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         try:
             return cls._from(folder, manifest, own_families)
         except RequestError as error:
@@ -269,7 +269,17 @@ def _violation(constraint: Constraint, measured: Mapping[str, float]) -> float:
     return constraint.violation(measured.get(constraint.metric, math.nan))
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a bundle, as far as its manifest says."""
+    try:
+        read_manifest(folder)
+    except RequestError:
+        return False
+    return True
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a bundle says of itself; RequestError where the folder holds none."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
