@@ -131,6 +131,54 @@ def test_choices_that_are_written_falling_are_drawn_rising():
     assert network(*build("mobilenet_v3", "tiny").example_inputs(2)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(("family", "preset"), TINY)
+def test_a_shape_grows_until_nothing_fits(family, preset):
+    supernet = build(family, preset)
+    distribution = TransformableNetwork(supernet, seed=0).distribution
+    cost = ExpectedCost(build(family, preset), COSTS["num_macs"])
+
+    def fits(shape):
+        return cost.of(shape) <= 0.6 * cost.largest()
+
+    start = supernet.space.canonical(
+        {**supernet.largest, **{n: c[0] for n, c in distribution.choices.items()}}
+    )
+    grown = distribution.grown(start, fits)
+    assert fits(grown)
+    assert cost.of(grown) > 0.5 * cost.largest()
+    genome = supernet.space.to_genome(grown)
+    active = supernet.space.active(genome[None])[0]
+    for dimension, is_active in zip(supernet.space, active, strict=True):
+        choices = distribution.choices.get(dimension.name, ())
+        position = choices.index(grown[dimension.name]) if choices else 0
+        if is_active and position + 1 < len(choices):
+            larger = {**grown, dimension.name: choices[position + 1]}
+            assert not fits(supernet.space.canonical(larger))
+
+
+def test_a_shape_grows_first_where_that_is_likeliest():
+    distribution = TransformableNetwork(build("resnet", "tiny"), seed=0).distribution
+    start = distribution.space.canonical(
+        {**distribution.space.largest, **{n: c[0] for n, c in distribution.choices.items()}}
+    )
+
+    def distance(shape):
+        """How many raises from the start."""
+        return sum(
+            choices.index(shape[name]) - choices.index(start[name])
+            for name, choices in distribution.choices.items()
+        )
+
+    for name in ("stem.width", "stage1.depth", "stage2.block1.inner_width"):
+        choices = distribution.choices[name]
+        with torch.no_grad():
+            for other, logits_C in distribution.logits_of().items():
+                logits_C[:] = 0.0
+                logits_C[1] = 3.0 if other == name else -1.0
+        once = distribution.space.canonical({**start, name: choices[1]})
+        assert distribution.grown(start, lambda larger: distance(larger) == 1) == once
+
+
 # -- the mixed network ----------------------------------------------------------------------------
 
 

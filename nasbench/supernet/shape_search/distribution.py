@@ -3,7 +3,7 @@
 Shape legend: C choices of a dimension, K of them that were drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -111,8 +111,37 @@ class ShapeDistribution(nn.Module):
 
     def argmax(self) -> Architecture:
         """The most likely shape."""
-        likely = {n: int(logits_C.argmax()) for n, logits_C in self.logits_of().items()}
-        chosen = {name: self.choices[name][index] for name, index in likely.items()}
+        return self._shape({n: int(logits_C.argmax()) for n, logits_C in self.logits_of().items()})
+
+    @torch.no_grad()
+    def grown(self, shape: Architecture, fits: Callable[[Architecture], bool]) -> Architecture:
+        """A larger shape that fits, which no single dimension can be raised in by a choice.
+
+        One dimension after the other is raised, that first whose logit gains most or loses least.
+        """
+        active_D = self.space.active(self.space.to_genome(shape)[None])[0]
+        active = {d.name for d, is_active in zip(self.space, active_D, strict=True) if is_active}
+        # Of what a deeper stage would run, the shape says nothing: it gets its likeliest sizes.
+        likely = {name: int(logits_C.argmax()) for name, logits_C in self.logits_of().items()}
+        indices = {
+            name: choices.index(shape[name]) if name in active else likely[name]
+            for name, choices in self.choices.items()
+        }
+        while True:
+            raises = []
+            for name, logits_C in self.logits_of().items():
+                index = indices[name]
+                if index + 1 < len(logits_C):
+                    larger = self._shape({**indices, name: index + 1})
+                    if larger != shape and fits(larger):
+                        raises.append((float(logits_C[index + 1] - logits_C[index]), name, larger))
+            if not raises:
+                return shape
+            _, name, shape = max(raises, key=lambda found: found[0])
+            indices[name] += 1
+
+    def _shape(self, indices: Mapping[str, int]) -> Architecture:
+        chosen = {name: self.choices[name][index] for name, index in indices.items()}
         return self.space.canonical({**self.space.largest, **chosen})
 
     def one_hot(self, architecture: Mapping[str, Choice]) -> dict[str, Selection]:

@@ -44,8 +44,8 @@ class ShapeRecord:
 
     Args:
         epoch: from 1.
-        architecture: the last shape in it that was the likeliest and met the target; where none
-            did, the likeliest at its end.
+        architecture: the last shape in it that was the likeliest and met the target, grown to the
+            target; where none did, the likeliest at its end.
         cost: its share of the unpruned network's.
         expected_cost: that of the distribution.
         loss: of the shape by the mixed weights, in nats per target, on samples that weights never
@@ -94,9 +94,9 @@ def search_shape(
     """Learn a shape, or carry on from the last checkpoint in `folder`.
 
     Of each epoch the last shape is kept that was the likeliest and whose cost was at most the
-    target, and no more than the tolerance below it; of those the one of the lowest loss on samples
-    of the second half is found. Where there is none, training was too short to get there, and it
-    is the one that came nearest.
+    target, and no more than the tolerance below it; it is grown to the target by the logits. Of
+    those shapes the one of the lowest loss on samples of the second half is found. Where there is
+    none, training was too short to get there, and it is the one that came nearest.
 
     Args:
         network: fresh.
@@ -258,6 +258,10 @@ class _Search:
         finally:
             batches.close()
         shape = shape or likeliest
+        if self._regime(shape) == "none":
+            shape = self.network.distribution.grown(
+                shape, lambda larger: self._share(larger) <= self.target
+            )
         with torch.no_grad():
             expected = float(self.cost(self.network.distribution.probabilities()))
         self.history.append(
