@@ -6,12 +6,14 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import nasbench as nb
 from nasbench.config import parse_config
 from nasbench.errors import RequestError
 from nasbench.experiment.checks import check
+from nasbench.experiment.nesting import nest
 from nasbench.experiment.parts import build_supernet, build_task
 from nasbench.experiment.stages import execute
 from nasbench.tasks.text import train_word_pieces
@@ -146,6 +148,30 @@ def test_a_run_ends_with_a_tested_front(text, columns, data, tmp_path):
     program = "decoder.pt2" if text == LANGUAGE_MODEL else "model.pt2"
     names = {"manifest.json", "config.json", "tokenizer.json", "weights.safetensors", program}
     assert {path.name for path in exported} == (names if run.config.export.targets else set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "metric"),
+    [(SST2, "top1_accuracy"), (LANGUAGE_MODEL, "perplexity"), (MULTI30K, "cross_entropy")],
+    ids=["sst2", "language_model", "multi30k"],
+)
+def test_a_run_becomes_a_ladder(text, metric, data, tmp_path):
+    latency = {"engine": "eager", "num_warmup": 1, "num_repeats": 3}
+    nesting = {"num_members": 3, "finetune": True, "epochs": 1}
+    run = nb.Run(tmp_path / "run", configuration(text, data, nest=nesting, latency=latency))
+    execute(run, ("train", "search"))
+    model = nest(run)
+    assert len(model.members) == 3
+    for member in model.members:
+        assert metric in member.test
+        assert member.latency[model.devices[0]]["latency_ms"] > 0
+    task = build_task(run.config)
+    inputs = task.load("test", torch.arange(2)).inputs
+    with torch.inference_mode():
+        outputs = [model.at(number)(*inputs) for number in range(3)]
+    assert not torch.equal(outputs[0], outputs[2])
+    assert (run.folder / "ladder.png").exists()
 
 
 class TestWhatDoesNotFit:
