@@ -70,6 +70,7 @@ class OnnxInt8Exporter(_Int8, OnnxExporter):
                 folded,
                 path,
                 Reader(),
+                op_types_to_quantize=_LINEAR if _has_attention(folded) else None,
                 quant_format=quantization.QuantFormat.QDQ,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
@@ -106,6 +107,21 @@ class ExecuTorchInt8Exporter(_Int8, ExecuTorchExporter):
                 prepared(*batch)
             facts = self.lower_to(path, program, convert_pt2e(prepared))
         return {**facts, "calibration_samples": sum(len(batch[0]) for batch in batches)}
+
+
+_LINEAR = ["Conv", "Gemm", "MatMul"]
+
+
+def _has_attention(path: Path) -> bool:
+    """Whether an ONNX file masks scores before a softmax.
+
+    Masks are so large that 256 steps up to them leave nothing of the scores; and what a transformer
+    does between its linear layers costs little time.
+    """
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    return any(node.op_type == "Softmax" for node in graph.node)
 
 
 def calibration_of(program: Program) -> list[Inputs]:
