@@ -86,6 +86,8 @@ def drawings(groups):
         "merged_front": lambda ax: plots.plot_merged_front(groups, ax=ax),
         "hypervolume": lambda ax: plots.plot_hypervolume(groups, ax=ax),
         "choice_frequencies": lambda ax: plots.plot_choice_frequencies(run, ax=ax),
+        "parallel_coordinates": lambda ax: plots.plot_parallel_coordinates(run, ax=ax),
+        "importances": lambda ax: plots.plot_importances(run, num_repeats=3, ax=ax),
         "parity": lambda ax: plots.plot_parity(values, guess, "top1_error", ax=ax),
         "ladder": lambda ax: plots.plot_ladder(
             COSTS,
@@ -229,6 +231,45 @@ def test_the_shares_of_choices_are_those_of_the_front():
     np.testing.assert_allclose(widths, [100, 100, 100, 100 * is_deep])
 
 
+def test_parallel_coordinates_have_a_line_for_each_sub_network_of_the_front():
+    run = toy()
+    ax = plots.plot_parallel_coordinates(run, color_by="top1_error")
+    lines = [line for line in ax.lines if len(line.get_ydata()) == len(SPACE) + 2]
+    front = front_of(run)
+    front = front[np.argsort(front[:, 0])]
+    assert len(lines) == len(front)
+    drawn = np.array([line.get_xdata() for line in lines])
+    np.testing.assert_allclose(
+        drawn[:, -2:], (front - front.min(axis=0)) / np.ptp(front, axis=0), atol=1e-12
+    )
+    measured = {t.measurements["top1_error"]: t.architecture for t in run.completed}
+    for line, (error, _) in zip(drawn, front, strict=True):
+        architecture = measured[error]
+        kernel = SPACE["stage1.block2.kernel_size"].index(architecture["stage1.block2.kernel_size"])
+        if architecture["stage1.depth"] == 1:
+            assert np.isnan(line[3]), "a line is interrupted where its dimension is inactive"
+        else:
+            assert abs(line[3] - kernel / 2) <= 0.031
+    colors = [np.sum(plt.matplotlib.colors.to_rgb(line.get_color())) for line in lines]
+    assert np.all(np.diff(colors) > 0), "from dark to light, and so in grey as well"
+    assert {text.get_text() for text in ax.texts} >= {"8", "24"}
+
+
+def test_importances_put_first_what_decides_and_show_every_shuffling():
+    run = toy(num_trials=60)
+    ax = plots.plot_importances(run, "num_macs", num_shown=3, num_repeats=4)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert len(names) == 3
+    assert names[0] == "stage1.width"
+    means = [bar.get_width() for bar in ax.patches]
+    assert means == sorted(means, reverse=True)
+    ticks = np.array([line.get_xdata() for line in ax.lines if line.get_marker() == "|"])
+    np.testing.assert_allclose(ticks.mean(axis=0), means)
+    num = len(run.completed) + len(run.infeasible)
+    title = ax.get_title(loc="right")
+    assert title.startswith(f"multiply-accumulates of {num} trials\nheld-out R² 0.")
+
+
 def test_a_ladders_line_joins_those_that_are_worth_their_cost():
     costs = np.array([2.0, 1.0, 3.0])  # the clock found the second to be faster than the first
     ax = plots.plot_ladder(
@@ -252,6 +293,12 @@ def test_refusals_are_sentences(groups):
         plots.plot_hypervolume(groups, reference=(0.5,))
     with pytest.raises(RequestError, match="no worse than the best value"):
         plots.plot_hypervolume(groups, reference=(0.0, 2.0))
+    with pytest.raises(RequestError, match="'latency_ms'"):
+        plots.plot_parallel_coordinates(toy(), color_by="latency")
+    with pytest.raises(RequestError, match="'top1_error'"):
+        plots.plot_importances(toy(), "top1_eror")
+    with pytest.raises(RequestError, match="at least 10 architectures, but there were 8"):
+        plots.plot_importances(toy(num_trials=9))
     failed = toy()
     failed.losses[:] = np.inf
     with pytest.raises(RequestError, match="no feasible trial"):
