@@ -5,9 +5,9 @@
 
 A pre-trained encoder is fine-tuned in several ways for as many optimizer steps each: its largest
 sub-network alone, which is ordinary fine-tuning, and as a supernet with the losses of InstaTune
-(Sarah et al., 2023). Then sub-networks evenly over MACs are measured on test data with the weights
-they inherit; and supernets are searched on validation data for accuracy against MACs or latency,
-and the fronts measured on test data.
+(Sridhar et al., 2023). Then sub-networks evenly over MACs are measured on test data with the
+weights they inherit; and supernets are searched on validation data for accuracy against MACs or
+latency, and the fronts measured on test data.
 
 Every part has a result file of its own in the study's folder, so the same command carries on where
 it was stopped.

@@ -12,7 +12,7 @@ A supernet from a folder says so in its settings, and is built from them elsewhe
 weights, as long as the folder holds them. One from a model object, or in an order that batches
 decided, carries its weights itself.
 
-InstaTune (Sarah et al., 2023) makes such networks elastic and fine-tunes them: see the training
+InstaTune (Sridhar et al., 2023) makes such networks elastic and fine-tunes them: see the training
 strategy `instatune`. It keeps heads and neurons in the order that they have; `order` is ours.
 """
 

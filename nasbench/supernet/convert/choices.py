@@ -51,7 +51,7 @@ class Sizes:
 
 
 def default_choices(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """The proportions of InstaTune's BERT-base (Sarah et al., 2023).
+    """The proportions of InstaTune's BERT-base (Sridhar et al., 2023).
 
     Depth from a half up, 6, 8, 10 or 12 twelfths of the heads, and a third, two thirds or all of
     the feed-forward width, per block; the hidden size is static.

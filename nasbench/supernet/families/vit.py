@@ -5,7 +5,7 @@ token, pre-normalized transformer blocks, and a linear classifier of the class t
 elastic stands in `nasbench.supernet.transformer`; heads have a fixed size, and the first ones are
 kept. Its presets:
 
-    vit_b16             InstaTune's space (Sarah et al., 2023): 11 or 12 blocks of 4 x 3 choices,
+    vit_b16             InstaTune's space (Sridhar et al., 2023): 11 or 12 blocks of 4 x 3 choices,
                         so 12^11 + 12^12 architectures
     vit_base_imagenet   DyNAS-T's (Sarah et al., 2022): 10 to 12 blocks of as many choices,
                         so 12^10 + 12^11 + 12^12

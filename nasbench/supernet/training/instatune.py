@@ -1,6 +1,6 @@
 """Fine-tuning a pre-trained network as a supernet: the loss of InstaTune.
 
-Sarah et al., InstaTune: Instantaneous Neural Architecture Search During Fine-Tuning (2023), in
+Sridhar et al., InstaTune: Instantaneous Neural Architecture Search During Fine-Tuning (2023), in
 equation 1, where S is the largest sub-network, S_i the i-th of M random ones, and T a teacher:
 
     L = alpha [CE(S) + sum_i CE(S_i)]
