@@ -87,6 +87,19 @@ def test_the_page_holds_every_completed_trial_in_the_unit_of_its_axis(run, tmp_p
     assert data["axes"]["test:top1_accuracy"]["title"] == "top-1 accuracy on test data [%]"
 
 
+def test_what_an_objective_is_on_test_data_stands_beside_it(tmp_path):
+    objectives = ["latency_ms", "top1_accuracy"]
+    run = make_searched_run(tmp_path / "toy", objectives=objectives)
+    headings = re.findall(r"<th[^>]*>([^<]*)</th>", written([run], tmp_path))
+    first = headings.index("median latency")
+    assert headings[first : first + 4] == [
+        "median latency",
+        "top-1 accuracy",
+        "top-1 accuracy on test data",
+        "top-1 error",
+    ]
+
+
 def test_a_value_that_is_not_finite_has_no_place_but_a_text(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("runs")
 

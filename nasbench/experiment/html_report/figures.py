@@ -260,7 +260,7 @@ def written(metric: Metric, value: float | None) -> str:
     if metric.unit == "count":
         return f"{value:,.0f}"
     unit = "" if metric.unit == "unit unknown" else f" {metric.unit}"
-    return f"{value:.4g}{unit}"
+    return f"{value:#.4g}".rstrip(".") + unit
 
 
 def _rounded(values: Sequence[float] | NDArray[np.float64]) -> list[float]:

@@ -155,12 +155,14 @@ def _figures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, figures.Figure]
 
 
 def _metrics(run: ReportedRun) -> list[str]:
-    """Names of what was measured: objectives first, what is of test data last."""
+    """Names of what was measured: each objective and what it is on test data, then the others."""
     measured = dict.fromkeys([*run.objectives, *run.trials[0].measurements])
     tested = dict.fromkeys(name for found in run.tested.values() for name in found)
     split = [name for name in tested if name in measured]  # the others do not depend on data
-    dependent = [name for name in split if not known_metric(name).is_counted]
-    return [*measured, *(f"{_TEST}{name}" for name in dependent)]
+    dependent = [f"{_TEST}{name}" for name in split if not known_metric(name).is_counted]
+    pairs = [name for objective in run.objectives for name in (objective, f"{_TEST}{objective}")]
+    first = [name for name in pairs if name in measured or name in dependent]
+    return list(dict.fromkeys([*first, *measured, *dependent]))
 
 
 def _label(name: str) -> str:
