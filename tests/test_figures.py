@@ -131,6 +131,17 @@ def test_nothing_is_cut_off_or_hidden_in_a_column_of_a_paper(groups, name):
         assert legend.get_window_extent().ymin >= ax.get_window_extent().ymax - 1
 
 
+@pytest.mark.parametrize(("name", "old"), [("pareto_front", "\n23 measured"), ("parity", "")])
+def test_a_title_stands_above_the_legend_and_hides_nothing(groups, name, old):
+    ax = drawings(groups)[name](None)
+    plots.add_title(ax, "as of today")
+    ax.figure.draw_without_rendering()
+    legend = ax.get_legend()
+    assert legend.get_title().get_text().startswith(f"as of today{old}")
+    top = max(text.get_window_extent().ymax for text in legend.get_texts())
+    assert legend.get_title().get_window_extent().ymin >= top - 1
+
+
 def test_both_axes_have_a_unit(groups):
     ax = plots.plot_pareto_fronts(groups)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("median latency [ms]", "top-1 error [%]")

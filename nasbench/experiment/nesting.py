@@ -222,5 +222,5 @@ def draw_ladder(run: Run) -> None:
         tested=np.array([member.test[quality] for member in model.members]),
     )
     conditions = model.members[0].latency[device]["conditions"]
-    ax.set_title(f"{conditions['engine']} on {device}", fontsize=8)
+    plots.add_title(ax, f"{conditions['engine']} on {device}")
     plots.save(ax, run.folder / "ladder.png")

@@ -125,7 +125,7 @@ def keep_reports(run: Run, reports: Sequence[PredictorReport]) -> list[Path]:
     Returns:
         The figures: one per metric, of the first predictor that was judged.
     """
-    from nasbench.plots import plot_parity, save
+    from nasbench.plots import add_title, plot_parity, save
 
     first = {report.metric: report for report in reversed(reports)}
     file = run.folder / QUALITY_FILE
@@ -136,7 +136,7 @@ def keep_reports(run: Run, reports: Sequence[PredictorReport]) -> list[Path]:
     paths = []
     for metric, report in sorted(first.items()):
         ax = plot_parity(report.values, report.held_out, metric)
-        ax.set_title(report.predictor)
+        add_title(ax, report.predictor)
         paths.append(file.with_name(f"{metric}.png"))
         save(ax, paths[-1])
     return paths

@@ -14,7 +14,7 @@ from nasbench.plots.fronts import plot_merged_front, plot_pareto_front, plot_par
 from nasbench.plots.predictions import plot_parity
 from nasbench.plots.progress import plot_hypervolume
 from nasbench.plots.searched import Groups, Searched
-from nasbench.plots.style import save
+from nasbench.plots.style import add_title, save
 from nasbench.plots.supernets import plot_ladder, plot_routing
 
 __all__ = [
@@ -24,5 +24,5 @@ __all__ = [
     "plot_choice_frequencies", "plot_parallel_coordinates", "plot_importances",
     "plot_parity",
     "plot_routing", "plot_ladder",
-    "save",
+    "add_title", "save",
 ]  # fmt: skip

@@ -81,6 +81,13 @@ def legend_above(ax: Axes, title: str | None = None) -> None:
     )  # fmt: skip
 
 
+def add_title(ax: Axes, text: str) -> None:
+    """A title above the legend, where `Axes.set_title` would be drawn over it."""
+    legend = ax.get_legend()
+    assert legend is not None
+    legend.set_title("\n".join(filter(None, (text, legend.get_title().get_text()))))
+
+
 def label_axis(ax: Axes, which: str, metric: Metric) -> None:
     """Name and unit; fractions in percent, counts with k, M and G."""
     axis = ax.yaxis if which == "y" else ax.xaxis

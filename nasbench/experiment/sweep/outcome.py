@@ -171,7 +171,7 @@ def _draw(
     written = []
     for name, ax in axes.items():
         if name == "hypervolume" and len(shown) < len(groups):
-            ax.set_title(f"the best {len(shown)} of {len(groups)} settings", fontsize=9)
+            plots.add_title(ax, f"the best {len(shown)} of {len(groups)} settings")
         plots.save(ax, folder / f"{name}{suffix}.png")
         written.append(f"{name}{suffix}.png")
     return written
