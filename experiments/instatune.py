@@ -6,7 +6,6 @@
 A pre-trained encoder is fine-tuned in several ways for as many optimizer steps each: its largest
 sub-network alone, which is ordinary fine-tuning, and as a supernet with the losses of InstaTune
 (Sridhar et al., 2023). Then sub-networks evenly over MACs are measured on test data with the
-(Sridhar et al., 2023). Then sub-networks evenly over MACs are measured on test data with the
 weights they inherit; and supernets are searched on validation data for accuracy against MACs or
 latency, and the fronts measured on test data.
 
