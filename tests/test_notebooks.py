@@ -12,7 +12,7 @@ TINY = {
     "quickstart": "EPOCHS, TRIALS = 3, 20",
     "bring_your_own_model": "EPOCHS, FINETUNING, TRIALS = 1, 3, 20",
     "pareto_fronts": "EPOCHS, TRIALS, SEEDS = 3, 12, (0,)\nNUM_INITIAL = 5",
-    "sweep_results": "EPOCHS, TRIALS, SEEDS = 1, 12, [0]",
+    "sweep_results": "EPOCHS, TRIALS, SEEDS = 3, 12, [0]",
     "choose_an_algorithm": "TRIALS, SEEDS = 30, (0,)",
     "nested_models": "EPOCHS, TRIALS, MEMBERS, FINETUNING = 3, 20, 4, 1",
     "bring_your_own_device": "SAMPLES, TESTS, FEW = 6, 4, 4\nEPOCHS, TRIALS, PASSES = 3, 12, 40",
