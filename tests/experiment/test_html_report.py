@@ -100,6 +100,17 @@ def test_what_an_objective_is_on_test_data_stands_beside_it(tmp_path):
     ]
 
 
+def test_several_runs_say_once_that_their_fronts_were_tested(run, tmp_path):
+    other = make_searched_run(tmp_path / "other", name="other")
+    sentence = "measured on test data, which chose nothing"
+    assert written([run], tmp_path).count(f"The front was {sentence}") == 1
+    page = written([run, other], tmp_path)
+    assert page.count(sentence) == page.count(f"<p>The fronts were {sentence}") == 1
+    (other.folder / "pareto.csv").unlink()
+    page = written([run, other], tmp_path)
+    assert page.count(sentence) == page.count(f"The fronts of toy were {sentence}") == 1
+
+
 def test_a_value_that_is_not_finite_has_no_place_but_a_text(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("runs")
 
