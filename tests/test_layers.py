@@ -158,6 +158,10 @@ def test_search_and_predictors_load_neither_torch_nor_ray():
     assert not {"torch", "ray", "matplotlib"} & set(loaded)
 
 
+def test_figures_load_no_package_that_only_some_of_them_need():
+    assert set(loaded_after("import nasbench.plots")) <= {"matplotlib", "PIL"}  # which it needs
+
+
 def write(package: Path, file: str, text: str) -> None:
     path = package / file
     path.parent.mkdir(parents=True, exist_ok=True)

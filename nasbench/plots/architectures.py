@@ -21,7 +21,6 @@ from nasbench.plots.style import (
     value_of,
 )
 from nasbench.predictors import PREDICTORS
-from nasbench.predictors.importance import measure_importances
 from nasbench.space import SearchSpace
 from nasbench.trials import Trial
 
@@ -194,6 +193,8 @@ def plot_importances(
         RequestError: for an unknown metric or predictor, too few trials, or values that are all
             equal.
     """
+    from nasbench.predictors.importance import measure_importances  # brings scikit-learn
+
     trials, space = [*run.completed, *run.infeasible], run.space
     metric = run.objectives[0].metric if metric is None else metric
     if trials and metric not in trials[0].measurements:
