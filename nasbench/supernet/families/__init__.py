@@ -1,1 +1,1 @@
-"""Families of supernets, one file each."""
+"""Families of supernets, a file or a package each."""
