@@ -15,7 +15,8 @@ from nasbench.config import EvaluationConfig, SupernetConfig, TaskConfig, Traini
 from nasbench.evaluation import Evaluator
 from nasbench.space import Architecture
 from nasbench.supernet import SUPERNETS, Supernet
-from nasbench.supernet.training.trainer import Teacher, train_supernet
+from nasbench.supernet.training.phases import Teacher
+from nasbench.supernet.training.trainer import train_supernet
 from nasbench.tasks import TASKS, Task
 
 

@@ -52,7 +52,8 @@ from nasbench.supernet.shape_search import (
     search_shape,
 )
 from nasbench.supernet.training.checkpoint import load_latest
-from nasbench.supernet.training.trainer import Teacher, train_supernet
+from nasbench.supernet.training.phases import Teacher
+from nasbench.supernet.training.trainer import train_supernet
 
 UNPRUNED = "unpruned"
 METHODS = ("tas", "uniform", "random", "auto")

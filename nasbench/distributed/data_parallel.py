@@ -22,12 +22,8 @@ from nasbench.config import ResourcesConfig, TrainingConfig
 from nasbench.errors import NasbenchError, WorkError
 from nasbench.supernet import build_supernet
 from nasbench.supernet.training.checkpoint import load_latest
-from nasbench.supernet.training.trainer import (
-    EpochRecord,
-    StepReport,
-    train_supernet,
-    training_device,
-)
+from nasbench.supernet.training.checks import training_device
+from nasbench.supernet.training.trainer import EpochRecord, StepReport, train_supernet
 from nasbench.tasks import Task
 
 _END = "end"

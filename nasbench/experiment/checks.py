@@ -28,8 +28,8 @@ from nasbench.hardware.files import with_sequence_length
 from nasbench.search import ALGORITHMS
 from nasbench.supernet import SUPERNETS
 from nasbench.supernet.training.checkpoint import load_latest
+from nasbench.supernet.training.checks import check_training, training_device
 from nasbench.supernet.training.strategies import STRATEGIES
-from nasbench.supernet.training.trainer import check_training, training_device
 from nasbench.tasks import TASKS, Task
 
 

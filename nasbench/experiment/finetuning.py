@@ -17,7 +17,8 @@ from nasbench.space import Architecture
 from nasbench.supernet.alone import NetworkAlone
 from nasbench.supernet.base import Supernet
 from nasbench.supernet.training.checkpoint import latest_step
-from nasbench.supernet.training.trainer import check_training, train_supernet, training_device
+from nasbench.supernet.training.checks import check_training, training_device
+from nasbench.supernet.training.trainer import train_supernet
 from nasbench.tasks import Task
 
 

@@ -30,9 +30,10 @@ from nasbench.supernet.base import Supernet
 from nasbench.supernet.nested import NestedChain, NestedModel, best_chain, write_bundle
 from nasbench.supernet.nested.bundle import keep_latency
 from nasbench.supernet.training.checkpoint import latest_step
+from nasbench.supernet.training.checks import check_training, training_device
 from nasbench.supernet.training.sorted import SortedChain
 from nasbench.supernet.training.strategies import build_strategy
-from nasbench.supernet.training.trainer import check_training, train_supernet, training_device
+from nasbench.supernet.training.trainer import train_supernet
 from nasbench.tasks import Task
 
 _NUM_COMPARED = 64  # test samples on which the bundle's members are compared with the supernet's

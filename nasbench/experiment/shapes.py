@@ -50,13 +50,9 @@ from nasbench.supernet.shape_search import (
 )
 from nasbench.supernet.shape_search.searcher import ShapeRecord
 from nasbench.supernet.training.checkpoint import checkpoint_folder, latest_step, load_latest
-from nasbench.supernet.training.trainer import (
-    StepReport,
-    Teacher,
-    check_training,
-    train_supernet,
-    training_device,
-)
+from nasbench.supernet.training.checks import check_training, training_device
+from nasbench.supernet.training.phases import Teacher
+from nasbench.supernet.training.trainer import StepReport, train_supernet
 from nasbench.tasks import Task
 from nasbench.tasks.base import SplitName
 from nasbench.trials import FULL, TrialState

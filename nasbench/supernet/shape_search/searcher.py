@@ -24,6 +24,7 @@ from nasbench.supernet.shape_search.network import TransformableNetwork
 from nasbench.supernet.sharing import recorded_slices
 from nasbench.supernet.threads import torch_threads
 from nasbench.supernet.training.checkpoint import Checkpoint, load_latest, save_checkpoint
+from nasbench.supernet.training.checks import training_device
 from nasbench.supernet.training.optimization import (
     build_optimizer,
     learning_rate_share,
@@ -31,7 +32,6 @@ from nasbench.supernet.training.optimization import (
     restore_optimizer,
     untrained_kept,
 )
-from nasbench.supernet.training.trainer import training_device
 from nasbench.tasks import Batch, Task
 from nasbench.tasks.base import prefetched, summed_cross_entropy
 

@@ -18,8 +18,8 @@ import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasbench.config import DistillationConfig, TrainingConfig
-from nasbench.errors import RequestError, WorkError
+from nasbench.config import TrainingConfig
+from nasbench.errors import WorkError
 from nasbench.space import Architecture
-from nasbench.supernet.attention import ElasticAttention
 from nasbench.supernet.base import Supernet
-from nasbench.supernet.layers import ElasticBatchNorm2d, ElasticDropout
-from nasbench.supernet.replicas import alone, num_replicas, replica, sum_over_replicas
+from nasbench.supernet.replicas import num_replicas, replica, sum_over_replicas
 from nasbench.supernet.sharing import UsedSlices, recorded_slices
 from nasbench.supernet.threads import torch_threads
 from nasbench.supernet.training.checkpoint import (
@@ -42,7 +40,8 @@ from nasbench.supernet.training.checkpoint import (
     load_latest,
     save_checkpoint,
 )
-from nasbench.supernet.training.distillation import distillation_loss, feature_loss
+from nasbench.supernet.training.checks import check_training, training_device
+from nasbench.supernet.training.gradients import Gradients, set_dropout
 from nasbench.supernet.training.log import TrainingLog
 from nasbench.supernet.training.monitor import look, quality
 from nasbench.supernet.training.optimization import (
@@ -53,45 +52,15 @@ from nasbench.supernet.training.optimization import (
     set_learning_rate,
     untrained_kept,
 )
-from nasbench.supernet.training.strategies import (
-    Assignment,
-    Contest,
-    Exits,
-    Phase,
-    TrainingStrategy,
-    build_strategy,
-)
+from nasbench.supernet.training.phases import Teacher, phases_of, prepare_weights
+from nasbench.supernet.training.strategies import Assignment, Phase, TrainingStrategy
 from nasbench.tasks import Batch, Task
-from nasbench.tasks.base import prefetched, summed_cross_entropy
+from nasbench.tasks.base import prefetched
 
 EpochRecord = Mapping[str, Any]
 
 _LOGGED_PER_EPOCH = 50
 _COLLAPSED_FROM = 0.9  # of the loss of guessing: what was below and comes back has collapsed
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """A trained network whose predictions are learned beside the labels.
-
-    Args:
-        network: in eval mode, for the same inputs and outputs; it is not changed.
-        weight: of its predictions in the loss; the labels have the rest.
-    """
-
-    network: nn.Module
-    weight: float
-
-    def taught(self, phase: Phase) -> Phase:
-        """The phase with every loss on labels shared so."""
-
-        def assign(rng: np.random.Generator) -> list[Assignment]:
-            return [
-                replace(a, labels=(1 - self.weight) * a.labels, teacher=self.weight * a.labels)
-                for a in phase.assign(rng)
-            ]
-
-        return replace(phase, assign=assign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,108 +138,6 @@ def train_supernet(
     return training.history
 
 
-def training_device(config: TrainingConfig) -> torch.device:
-    """The configured device; RequestError if this machine has none of that name.
-
-    Where several workers train, the machine that starts them needs no GPU.
-    """
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(config.device)
-        if config.num_workers == 1 or device.type != "cuda":
-            float(torch.ones(1, device=device))
-    except (RuntimeError, AssertionError, ImportError) as error:  # what torch says without it
-        reason = str(error).partition("\n")[0]
-        raise RequestError(f"training.device is '{config.device}', but: {reason}") from None
-    return device
-
-
-def check_training(
-    supernet: Supernet[Any],
-    task: Task,
-    config: TrainingConfig,
-    device: torch.device,
-    teacher: Teacher | None = None,
-) -> TrainingStrategy:
-    """See that a supernet can be trained as configured, by the strategy that is returned.
-
-    Weights and random state stay as they are.
-
-    Raises:
-        RequestError: the first thing that is wrong.
-    """
-    if config.precision == "float16" and device.type != "cuda":
-        raise RequestError(
-            f"training.precision float16 needs a GPU, and the device is '{device}'; "
-            "use bfloat16 or float32"
-        )
-    task.num_batches(config.batch_size)
-    num_pieces = config.accumulation_steps * (1 if config.sync_batch_norm else config.num_workers)
-    piece = config.batch_size // num_pieces
-    if piece < 2 and any(isinstance(m, ElasticBatchNorm2d) for m in supernet.modules()):
-        raise RequestError(
-            "batch normalization needs pieces of at least 2 samples, but batch_size="
-            f"{config.batch_size} in {num_pieces} pieces, each normalized by itself, has {piece}"
-        )
-    strategy = build_strategy(config.strategy, supernet, config.options)
-    phases = _phases(strategy, config, teacher)
-    _check_phases(phases, config)
-    prepared = [phase for phase in phases if phase.preparations]
-    rehearsal = copy.deepcopy(supernet) if prepared else supernet
-    for phase in prepared:
-        _prepare_weights(rehearsal, phase)
-    if config.distillation.feature_weight:
-        supernet.output_layer  # noqa: B018 - says where a family has none
-    was_training = rehearsal.training
-    try:
-        with torch.inference_mode():
-            rehearsal.eval()(*task.example_inputs(2))
-            if _has_exits(phases):
-                rehearsal.forward_exits(*task.example_inputs(2))
-    except (RuntimeError, IndexError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise RequestError(
-            f"the family '{supernet.settings['family']}' cannot read the samples of task "
-            f"'{task.name}': {reason}"
-        ) from error
-    finally:
-        rehearsal.train(was_training)
-    return strategy
-
-
-def _phases(
-    strategy: TrainingStrategy, config: TrainingConfig, teacher: Teacher | None
-) -> list[Phase]:
-    phases = strategy.phases(config.epochs)
-    return phases if teacher is None else [teacher.taught(phase) for phase in phases]
-
-
-def _check_phases(phases: Sequence[Phase], config: TrainingConfig) -> None:
-    """RequestError unless the phases fill the epochs, and distil where that is configured."""
-    num_epochs = sum(phase.num_epochs for phase in phases)
-    if num_epochs != config.epochs or any(phase.num_epochs < 1 for phase in phases):
-        raise RequestError(
-            f"the phases of training strategy '{config.strategy}' last {num_epochs} epochs, but "
-            f"training.epochs is {config.epochs}"
-        )
-    rng = np.random.default_rng(0)
-    drawn = [a for phase in phases for _ in range(8) for a in phase.assign(rng)]
-    distils = any(assignment.largest or assignment.teacher for assignment in drawn)
-    if config.distillation != DistillationConfig() and not distils:
-        raise RequestError(
-            f"training.distillation is set, but training strategy '{config.strategy}' with these "
-            "options distils nothing; leave it away, or see training.options.label_weight"
-        )
-
-
-def _has_exits(phases: Sequence[Phase]) -> bool:
-    """Whether a step trains all depths of a sub-network in one pass."""
-    rng = np.random.default_rng(0)
-    drawn = [assignment for phase in phases for assignment in phase.assign(rng)]
-    return any(isinstance(assignment.architecture, Exits) for assignment in drawn)
-
-
 @contextmanager
 def _determinism(is_wanted: bool) -> Iterator[None]:
     """Refuse operations whose result depends on timing, for the block."""
@@ -302,21 +169,22 @@ class _Training:
         self.supernet, self.task, self.config, self.device = supernet, task, config, device
         self.seed, self.folder, self.fingerprint = seed, folder, fingerprint
         self.redraws = strategy.redraws
-        self.phases = _phases(strategy, config, teacher)
+        self.phases = phases_of(strategy, config, teacher)
         self.steps_per_epoch = task.num_batches(config.batch_size)
         self.num_steps = config.epochs * self.steps_per_epoch
         self.step = 0
         self.history: list[EpochRecord] = []
         self.losses: list[float] = []  # of the epoch under way
         self.looks: dict[str, dict[str, float]] = {}
-        self.teacher = None if teacher is None else teacher.network
         self.frozen: Supernet[Any] | None = None  # a teacher that training made, and has to keep
         self.average: dict[str, Tensor] = {}
         if config.averaging_decay is not None:
             self.average = {n: p.detach().clone() for n, p in supernet.named_parameters()}
         self.optimizer = build_optimizer(supernet, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-        self.loss_of_guessing, self.has_largest, self.has_labels = math.inf, False, False
+        network = None if teacher is None else teacher.network
+        self.gradients = Gradients(supernet, config, device, self.scaler, network)
+        self.has_largest = self.has_labels = False  # of the last step's first sub-network
         self.looks_step = self.average_start = 0
 
     # -- from the first step to the last -------------------------------------------------------
@@ -458,12 +326,13 @@ class _Training:
         if not self.has_labels:  # a loss on another network's predictions has no such bound
             return
         best = min(record["loss"] for record in self.history if record["is_on_labels"])
-        if best < _COLLAPSED_FROM * self.loss_of_guessing and loss >= self.loss_of_guessing:
+        guessing = self.gradients.loss_of_guessing
+        if best < _COLLAPSED_FROM * guessing and loss >= guessing:
             first = "the largest sub-network" if self.has_largest else "the sub-networks"
             raise WorkError(
                 f"training collapsed: in epoch {len(self.history)} the mean loss of "
                 f"{first} was {loss:.3g}, no better than guessing "
-                f"({self.loss_of_guessing:.3g}), after it had been {best:.3g}; {self._advice()}"
+                f"({guessing:.3g}), after it had been {best:.3g}; {self._advice()}"
             )
 
     # -- one step ------------------------------------------------------------------------------
@@ -494,7 +363,7 @@ class _Training:
         """Do what comes before a phase; each begins with a fresh optimizer."""
         if "freeze_teacher" in phase.preparations:
             self._freeze_teacher()
-        _prepare_weights(self.supernet, phase)
+        prepare_weights(self.supernet, phase)
         if phase.preparations and self.average:
             self.average = {n: p.detach().clone() for n, p in self.supernet.named_parameters()}
         if not is_first:
@@ -507,8 +376,8 @@ class _Training:
         """
         frozen = copy.deepcopy(self.supernet).requires_grad_(False).train()
         frozen.activate(frozen.largest)
-        _set_dropout(frozen, is_active=False)
-        self.teacher = self.frozen = frozen
+        set_dropout(frozen, is_active=False)
+        self.gradients.teacher = self.frozen = frozen
         return frozen
 
     def _update(self, phase: Phase, pieces: Sequence[Batch], num_targets: int) -> float:
@@ -527,11 +396,13 @@ class _Training:
         is_first: list[bool] = []
         with recorded_slices() as used:
             for piece in pieces:
-                batch = self._on_device(piece)
+                batch = self.gradients.on_device(piece)
                 if not assignments or self.redraws:
-                    assignments = [self._settled(a, batch, num_targets) for a in phase.assign(rng)]
+                    assignments = [
+                        self.gradients.settled(a, batch, num_targets) for a in phase.assign(rng)
+                    ]
                 for position, (architecture, loss) in enumerate(
-                    self._backward(assignments, batch, num_targets)
+                    self.gradients.add(assignments, batch, num_targets)
                 ):
                     trained.append(architecture)
                     losses.append(loss)
@@ -546,117 +417,6 @@ class _Training:
                 raise WorkError(self._not_finite(f"loss of {self._named(architecture)}"))
         self._apply(used)
         return float(found[torch.tensor(is_first)].sum())
-
-    def _on_device(self, batch: Batch) -> Batch:
-        batch = batch.to(self.device)
-        if self.config.channels_last and batch.inputs[0].ndim == 4:
-            images = batch.inputs[0].to(memory_format=torch.channels_last)
-            return Batch((images, *batch.inputs[1:]), batch.targets)
-        return batch
-
-    def _settled(self, assignment: Assignment, batch: Batch, num_targets: int) -> Assignment:
-        """The assignment with its contest decided, by the losses on the labels of this batch.
-
-        Losses are compared to four digits, so that rounding, which depends on how a batch is
-        divided, decides nothing; of equal ones the first wins.
-        """
-        contest = assignment.architecture
-        if not isinstance(contest, Contest):
-            return assignment
-        _set_dropout(self.supernet, is_active=False)
-        losses = torch.zeros(len(contest.candidates), dtype=torch.float64, device=self.device)
-        for number, candidate in enumerate(contest.candidates):
-            self.supernet.activate(candidate)
-            with torch.no_grad():
-                logits, _ = self._forward(self.supernet, batch)
-            losses[number] = summed_cross_entropy(logits, batch.targets)
-        _set_dropout(self.supernet, is_active=True)
-        sum_over_replicas([losses])
-        losses = (losses / num_targets).round(decimals=4)
-        best = losses.argmin() if contest.winner == "lowest_loss" else losses.argmax()
-        return replace(assignment, architecture=contest.candidates[int(best)])
-
-    def _backward(
-        self, assignments: Sequence[Assignment], batch: Batch, num_targets: int
-    ) -> Iterator[tuple[Architecture, Tensor]]:
-        """Add this piece's gradients; each sub-network, and its loss per target of the batch.
-
-        That loss is on the labels, where it learns from them, and otherwise all of it.
-        """
-        config, targets = self.config, batch.targets
-        largest: tuple[Tensor, Tensor | None] | None = None
-        teacher: tuple[Tensor, Tensor | None] | None = None
-        if any(assignment.teacher for assignment in assignments):
-            assert self.teacher is not None, "a phase with a teacher freezes one first"
-            with torch.no_grad():
-                teacher = self._forward(self.teacher, batch)
-        for assignment in assignments:
-            architecture = assignment.architecture
-            assert not isinstance(architecture, Contest)
-            if isinstance(architecture, Exits):
-                yield architecture.deepest, self._backward_exits(architecture, batch, num_targets)
-                continue
-            self.supernet.activate(architecture)
-            _set_dropout(self.supernet, is_active=assignment.is_regularized)
-            logits, features = self._forward(self.supernet, batch)
-            if largest is None:
-                largest = logits.detach(), None if features is None else features.detach()
-            on_labels = logits.new_zeros(())
-            if assignment.labels:
-                on_labels = summed_cross_entropy(logits, targets, config.label_smoothing)
-            loss = assignment.labels * on_labels
-            for weight, source in ((assignment.largest, largest), (assignment.teacher, teacher)):
-                if weight:
-                    assert source is not None, "a strategy puts the largest first"
-                    loss = loss + weight * distillation_loss(
-                        logits, source[0], targets, config.distillation
-                    )
-                    if features is not None and source[1] is not None:
-                        matched = feature_loss(features, source[1], targets)
-                        loss = loss + weight * config.distillation.feature_weight * matched
-            self.scaler.scale(loss / num_targets).backward()
-            self.loss_of_guessing = math.log(logits.shape[-1])
-            yield architecture, (on_labels if assignment.labels else loss).detach() / num_targets
-        _set_dropout(self.supernet, is_active=True)
-
-    def _backward_exits(self, exits: Exits, batch: Batch, num_targets: int) -> Tensor:
-        """Add the gradients of all depths of a sub-network; the loss of the deepest, per target."""
-        self.supernet.activate(exits.deepest)
-        with self._computing():
-            outputs = self.supernet.forward_exits(*batch.inputs)
-        loss = torch.zeros((), device=self.device)
-        for weight, logits in zip(exits.weights, outputs.values(), strict=True):
-            on_labels = summed_cross_entropy(logits, batch.targets, self.config.label_smoothing)
-            loss = loss + weight * on_labels
-            self.loss_of_guessing = math.log(logits.shape[-1])
-        self.scaler.scale(loss / num_targets).backward()
-        return on_labels.detach() / num_targets
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """In the configured precision, and normalizing with the other replicas or without them."""
-        config = self.config
-        is_mixed = config.precision != "float32"
-        dtype = getattr(torch, config.precision)
-        with (
-            nullcontext() if config.sync_batch_norm else alone(),
-            torch.autocast(self.device.type, dtype, enabled=is_mixed),
-        ):
-            yield
-
-    def _forward(self, supernet: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Logits, and the last features where they are compared."""
-        with self._computing():
-            if not self.config.distillation.feature_weight:
-                return supernet(*batch.inputs), None
-            assert isinstance(supernet, Supernet)
-            features: list[Tensor] = []
-            tap = supernet.output_layer.register_forward_pre_hook(
-                lambda _module, inputs: features.append(inputs[0])
-            )
-            logits = supernet(*batch.inputs)
-            tap.remove()
-            return logits, features[0]
 
     def _apply(self, used: UsedSlices) -> None:
         """Clip the gradients, update the weights that were used, and the average of all."""
@@ -700,22 +460,7 @@ class _Training:
         ) + ", so lower training.learning_rate and train in another output folder"
 
 
-def _prepare_weights(supernet: Supernet[Any], phase: Phase) -> None:
-    """Change the weights as a phase asks for, before it."""
-    if "zero_residual_branches" in phase.preparations:
-        supernet.zero_residual_branches()
-    if "sort_channels" in phase.preparations:
-        supernet.sort_channels(phase.trained_choices)
-
-
 def _is_due(every: float, step: int, steps_per_epoch: int) -> bool:
     """Whether a multiple of `every` epochs has been reached with this step; never for 0."""
     interval = every * steps_per_epoch
     return interval > 0 and step // interval > (step - 1) // interval
-
-
-def _set_dropout(supernet: Supernet[Any], *, is_active: bool) -> None:
-    """Let dropout drop, or not, while all else trains."""
-    for module in supernet.modules():
-        if isinstance(module, ElasticDropout | ElasticAttention):
-            module.training = is_active

@@ -14,7 +14,9 @@ from nasbench.supernet import SUPERNETS
 from nasbench.supernet.alone import NetworkAlone
 from nasbench.supernet.training import trainer
 from nasbench.supernet.training.checkpoint import latest_step, load_latest
+from nasbench.supernet.training.checks import check_training
 from nasbench.supernet.training.distillation import soft_cross_entropy
+from nasbench.supernet.training.phases import Teacher
 from nasbench.supernet.training.strategies import (
     STRATEGIES,
     Assignment,
@@ -146,7 +148,7 @@ class TestOneStep:
                 losses.append(float(summed_cross_entropy(supernet(*batch.inputs), batch.targets)))
         training = under_way(supernet, task, CONFIG, tmp_path)
         contest = Assignment(Contest(candidates, winner), labels=1.0)
-        settled = training._settled(contest, batch, 64)
+        settled = training.gradients.settled(contest, batch, 64)
         best = np.argmin(losses) if winner == "lowest_loss" else np.argmax(losses)
         assert settled == Assignment(candidates[best], labels=1.0)
         assert all(parameter.grad is None for parameter in supernet.parameters())
@@ -162,7 +164,7 @@ class TestOneStep:
             found = set()
             for _ in range(3):
                 supernet.zero_grad()
-                ((_, loss),) = training._backward([assignment], batch, 64)
+                ((_, loss),) = training.gradients.add([assignment], batch, 64)
                 found.add(float(loss))
             return found
 
@@ -426,7 +428,8 @@ class TestGuardRails:
     def test_a_collapse_of_the_largest_stops(self, task, tmp_path):
         supernet = build()
         training = under_way(supernet, task, CONFIG, tmp_path)
-        training.loss_of_guessing, training.has_largest, training.has_labels = 2.3, True, True
+        training.gradients.loss_of_guessing = 2.3
+        training.has_largest = training.has_labels = True
         (phase,) = training.phases
         training.losses = [1.0]
         training._end_epoch(phase, 0.1)
@@ -440,7 +443,7 @@ class TestGuardRails:
 
     def test_a_loss_on_predictions_is_no_collapse(self, task, tmp_path):
         training = under_way(build(), task, CONFIG, tmp_path)
-        training.loss_of_guessing = 2.3
+        training.gradients.loss_of_guessing = 2.3
         for loss, has_labels in ((0.5, True), (36.7, False), (0.6, True), (40.0, False)):
             training.losses, training.has_labels = [loss], has_labels
             training._end_epoch(training.phases[0], 0.1)
@@ -450,7 +453,7 @@ class TestGuardRails:
 
     def test_a_slow_start_is_no_collapse(self, task, tmp_path):
         training = under_way(build(), task, CONFIG, tmp_path)
-        training.loss_of_guessing, training.has_labels = 2.3, True
+        training.gradients.loss_of_guessing, training.has_labels = 2.3, True
         for loss in (2.5, 2.31, 2.4):
             training.losses = [loss]
             training._end_epoch(training.phases[0], 0.1)
@@ -476,7 +479,7 @@ class TestBadRequests:
         assert needed in self.refused(task, tmp_path, batch_size=8, accumulation_steps=8)
         workers = {"batch_size": 8, "accumulation_steps": 4, "num_workers": 2}
         assert needed in self.refused(task, tmp_path, **workers, sync_batch_norm=False)
-        trainer.check_training(build(), task, changed(**workers), torch.device("cpu"))
+        check_training(build(), task, changed(**workers), torch.device("cpu"))
         train(  # a family without batch normalization has no such bound
             task,
             tmp_path / "vit",
@@ -598,11 +601,11 @@ class TestTeacher:
 
     def test_its_predictions_have_their_share_of_the_loss(self, task, tmp_path):
         network, teacher = self.alone().train(), self.alone(seed=1).eval()
-        taught = trainer.Teacher(teacher, 0.9)
+        taught = Teacher(teacher, 0.9)
         training = under_way(network, task, self.CONFIG, tmp_path, teacher=taught)
         batch = task.load("train", torch.arange(64))
         (assign,) = (phase.assign for phase in training.phases)
-        [*_] = training._backward(assign(np.random.default_rng(0)), batch, 64)
+        [*_] = training.gradients.add(assign(np.random.default_rng(0)), batch, 64)
         found = {name: p.grad.clone() for name, p in network.named_parameters()}
         network.zero_grad()
         logits = network(*batch.inputs)
@@ -617,7 +620,7 @@ class TestTeacher:
     def test_is_left_as_it_was_and_kept_in_no_checkpoint(self, task, tmp_path):
         teacher = self.alone(seed=1)
         before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-        taught = trainer.Teacher(teacher, 0.5)
+        taught = Teacher(teacher, 0.5)
         train(task, tmp_path, self.CONFIG, self.alone(), teacher=taught)
         assert all(torch.equal(before[name], t) for name, t in teacher.state_dict().items())
         assert load_latest(tmp_path, "f").teacher == {}
