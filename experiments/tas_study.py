@@ -12,8 +12,8 @@ For each network, seed and target share of its MACs, shapes are proposed in four
 
 and each is trained with fresh weights by the same recipe, on labels or with distillation from the
 unpruned network, and measured on test data. Every part has a result file of its own in the study's
-folder, so the same command carries on where it was stopped; the first seeds and the parts that
-answer the question come first. The second command makes a page of what there is.
+folder, so the same command carries on where it was stopped; the parts that answer the question come
+first, under all seeds. The second command makes a page of what there is.
 """
 
 import argparse
@@ -280,18 +280,19 @@ def _unpruned(case: Case) -> NetworkAlone:
 
 
 def parts(study: Study) -> list[tuple[Case, str, float, bool]]:
-    """Every network to train, those first that answer the question."""
+    """Every network to train: under all seeds those first that answer the question."""
     found = []
-    for seed in study.seeds:
-        cases = [Case(study, network, seed) for network in study.supernets]
-        found += [(case, UNPRUNED, 1.0, False) for case in cases]
-        for methods, is_distilled in (
-            (("tas", "uniform"), False),
-            (("random",), False),
-            (study.distilled[:1], True),
-            (("auto",), False),
-            (study.distilled[1:], True),
-        ):
+    for methods, is_distilled in (
+        (("tas", "uniform"), False),
+        (("auto",), False),
+        (study.distilled[:1], True),
+        (("random",), False),
+        (study.distilled[1:], True),
+    ):
+        for seed in study.seeds:
+            cases = [Case(study, network, seed) for network in study.supernets]
+            if methods == ("tas", "uniform"):
+                found += [(case, UNPRUNED, 1.0, False) for case in cases]
             for target in study.targets:
                 for case in cases:
                     found += [(case, method, target, is_distilled) for method in methods]
