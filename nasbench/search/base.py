@@ -40,10 +40,6 @@ class SearchAlgorithm(ABC):
         seed: of all randomness, at least 0.
 
     Attributes:
-        genomes: what was measured so far, int64 of shape (N, D), in the order told; failed
-            trials are not in it.
-        losses: of shape (N, M).
-        violations: of shape (N,), 0 where feasible.
         counted: the metrics of any candidate that need no measurement.
     """
 
@@ -53,9 +49,9 @@ class SearchAlgorithm(ABC):
         self.problem = problem
         self.seed = seed
         self.counted = CountedMetrics(problem)
-        self.genomes: Genomes = np.empty((0, len(problem.space)), dtype=np.int64)
-        self.losses: Floats = np.empty((0, len(problem.objectives)))
-        self.violations: Floats = np.empty(0)
+        self._genomes = _Rows(np.empty((0, len(problem.space)), dtype=np.int64))
+        self._losses = _Rows(np.empty((0, len(problem.objectives))))
+        self._violations = _Rows(np.empty(0))
         self._num_told = 0
         # Sets are asked for membership only: their order differs between processes.
         self._told: set[bytes] = set()
@@ -140,9 +136,24 @@ class SearchAlgorithm(ABC):
                 self._measured.add(key)
                 news.append(row)
         self._num_told += len(genomes)
-        self.genomes = np.concatenate([self.genomes, genomes[news]])
-        self.losses = np.concatenate([self.losses, losses[news]])
-        self.violations = np.concatenate([self.violations, violations[news]])
+        self._genomes.append(genomes[news])
+        self._losses.append(losses[news])
+        self._violations.append(violations[news])
+
+    @property
+    def genomes(self) -> Genomes:
+        """What was measured so far, of shape (N, D), in the order told; without failed trials."""
+        return self._genomes.array
+
+    @property
+    def losses(self) -> Floats:
+        """Of what was measured, of shape (N, M)."""
+        return self._losses.array
+
+    @property
+    def violations(self) -> Floats:
+        """Of what was measured, of shape (N,), 0 where feasible."""
+        return self._violations.array
 
     def is_known(self, key: bytes) -> bool:
         """Whether the genome of this key was told or proposed before."""
@@ -171,6 +182,27 @@ class SearchAlgorithm(ABC):
 
     def _rng(self, *state: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=state))
+
+
+class _Rows:
+    """An array that rows are appended to, at a cost that does not grow with it."""
+
+    def __init__(self, empty: NDArray[Any]) -> None:
+        self._buffer, self._count = empty, 0
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """All rows; what was handed out before stays as it is."""
+        return self._buffer[: self._count]
+
+    def append(self, rows: NDArray[Any]) -> None:
+        end = self._count + len(rows)
+        if end > len(self._buffer):
+            larger = np.empty((2 * end, *self._buffer.shape[1:]), dtype=self._buffer.dtype)
+            larger[: self._count] = self.array
+            self._buffer = larger
+        self._buffer[self._count : end] = rows
+        self._count = end
 
 
 class _Batch:

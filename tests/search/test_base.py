@@ -47,6 +47,21 @@ def test_what_is_missing_is_completed():
     assert len(set(asked)) == 8
 
 
+def test_what_was_handed_out_stays_as_more_is_told():
+    genomes, losses = TOY.sample(90)
+    architectures = MIXED_SPACE.from_genomes(genomes)
+    algorithm = RandomSearch(TOY.problem)
+    algorithm.tell(architectures[:30], losses[:30])
+    early = algorithm.genomes, algorithm.losses, algorithm.violations
+    for start in range(30, 90, 10):
+        algorithm.tell(architectures[start : start + 10], losses[start : start + 10])
+    np.testing.assert_array_equal(algorithm.genomes, genomes)
+    np.testing.assert_array_equal(algorithm.losses, losses)
+    np.testing.assert_array_equal(early[0], genomes[:30])
+    np.testing.assert_array_equal(early[1], losses[:30])
+    assert len(early[2]) == 30
+
+
 def test_every_question_draws_anew_and_repeats_in_a_replay():
     genomes, losses = TOY.sample(30)
     architectures = MIXED_SPACE.from_genomes(genomes)
