@@ -16,6 +16,7 @@ from nasbench.errors import MissingExtraError
 from nasbench.export.base import ProgramExporter
 from nasbench.export.programs import Program, TensorSpec
 from nasbench.export.quiet import quiet
+from nasbench.export.resizing import resizing_by_products
 from nasbench.export.running import Run
 
 MAX_BATCH = 8
@@ -45,7 +46,7 @@ class ExecuTorchExporter(ProgramExporter):
 
     def write_program(self, program: Program, path: Path) -> dict[str, Any]:
         """Lower, and say which share of the graph's nodes XNNPACK runs."""
-        return self.lower_to(path, program)
+        return self.lower_to(path, resizing_by_products(program))
 
     def lower_to(
         self, path: Path, program: Program, graph: nn.Module | None = None

@@ -16,6 +16,7 @@ from nasbench.export.executorch import ExecuTorchExporter
 from nasbench.export.onnx import OnnxExporter
 from nasbench.export.programs import Inputs, Program
 from nasbench.export.quiet import quiet
+from nasbench.export.resizing import resizing_by_products
 
 
 class _Int8(ProgramExporter):
@@ -98,6 +99,7 @@ class ExecuTorchInt8Exporter(_Int8, ExecuTorchExporter):
             from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
             batches = calibration_of(program)
+            program = resizing_by_products(program)
             scheme = get_symmetric_quantization_config(is_per_channel=True)
             prepared = prepare_pt2e(
                 program.export().module(),

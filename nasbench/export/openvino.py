@@ -15,6 +15,7 @@ from nasbench.errors import MissingExtraError
 from nasbench.export.base import ProgramExporter
 from nasbench.export.programs import Program, TensorSpec
 from nasbench.export.quiet import quiet
+from nasbench.export.resizing import resizing_by_products
 from nasbench.export.running import Run
 
 Files = tuple[bytes, bytes]
@@ -39,7 +40,7 @@ class OpenVinoExporter(ProgramExporter):
         import openvino
 
         with quiet():
-            model = _converted(program.export())
+            model = _converted(resizing_by_products(program).export())
         for ports, specs in ((model.inputs, program.inputs), (model.outputs, program.outputs)):
             for port, spec in zip(ports, specs, strict=True):
                 port.get_tensor().set_names({spec.name})

@@ -6,8 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.errors import RequestError
-from nasbench.export.executorch import check_installed, input_shapes, lower, open_function
+from nasbench.export.executorch import (
+    check_installed,
+    input_shapes,
+    lower,
+    open_function,
+)
 from nasbench.export.quiet import quiet
+from nasbench.export.resizing import module_resizing_by_products
 from nasbench.hardware.engine import Engine, Forward
 
 Artifact = tuple[bytes, tuple[Tensor, ...]]
@@ -33,7 +39,8 @@ class ExecuTorchEngine(Engine):
     def compile(self, module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Artifact:
         """Export for exactly the shapes of the inputs, and lower."""
         with quiet():
-            program = torch.export.export(module, example_inputs)
+            lowered = module_resizing_by_products(module, example_inputs)
+            program = torch.export.export(lowered, example_inputs)
         return lower(program)[0], example_inputs
 
     def read(self, path: Path, batch_size: int, sequence_length: int | None) -> Artifact:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from nasbench.errors import RequestError
 from nasbench.export.openvino import Files, check_installed, convert, open_function, read_model
 from nasbench.export.quiet import quiet
+from nasbench.export.resizing import module_resizing_by_products
 from nasbench.hardware.engine import Engine, Forward
 
 Artifact = tuple[Files, tuple[Tensor, ...]]
@@ -30,7 +31,8 @@ class OpenVinoEngine(Engine):
     def compile(self, module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Artifact:
         """Export and convert for exactly the shapes of the inputs."""
         with quiet():
-            program = torch.export.export(module, example_inputs)
+            convertible = module_resizing_by_products(module, example_inputs)
+            program = torch.export.export(convertible, example_inputs)
         return convert(program), example_inputs
 
     def read(self, path: Path, batch_size: int, sequence_length: int | None) -> Artifact:

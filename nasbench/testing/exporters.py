@@ -29,7 +29,7 @@ from nasbench.testing.supernets import disturb
 
 TOLERANCES = {"float32": 1e-4, "int8": 0.2}
 _LOWERED = ("executorch", "executorch_int8", "onnx_int8")  # take ten seconds and more each
-_LOWERED_FAMILIES = {"executorch": ("mobilenet_v3", "decoder")}
+_LOWERED_FAMILIES = {"executorch": ("mobilenet_v3", "decoder", "smaller images")}
 
 
 class Case(NamedTuple):
@@ -74,6 +74,7 @@ def _member() -> Case:
 CASES: dict[str, Callable[[], Case]] = {
     **{name: lambda name=name: _of_family(name) for name in SUPERNETS},  # type: ignore[misc]
     "encoder with mask": _with_mask,
+    "smaller images": lambda: _of_family("mobilenet_v3", preset="fashion"),
     "nested member": _member,
     "mixture": lambda: _of_family("mobilenet_v3", sharing="mixture_layerwise"),
 }
