@@ -57,28 +57,34 @@ class HypervolumeGain:
             reached_SL = self._scalarized(self._sampled(means, stds)).max(axis=1)
             self._reached_SL = np.maximum(self._reached_SL, reached_SL)
 
-    def best(self, means: Floats, stds: Floats, count: int) -> Rows:
-        """At most `count` candidates (N, M), the first alone the best, each next one with them."""
+    def best(self, means: Floats, stds: Floats, count: int, chances: Floats | float = 1.0) -> Rows:
+        """At most `count` candidates (N, M), the first alone the best, each next one with them.
+
+        Args:
+            chances: the probability (N,) of each that it can be measured, by which gains count.
+        """
+        chances = np.broadcast_to(chances, len(means))
         sampled_SNM = self._sampled(means, stds)
-        rows = self._promising(sampled_SNM)
+        rows = self._promising(sampled_SNM, chances)
         values_SNL = self._scalarized(sampled_SNM[:, rows])
         taken: list[int] = []
         while len(taken) < min(count, len(rows)):
             gains_N = np.maximum(values_SNL - self._reached_SL[:, None], 0.0).mean(axis=(0, 2))
+            gains_N *= chances[rows]
             gains_N[taken] = -1.0
             taken.append(int(np.argmax(gains_N)))
             self._reached_SL = np.maximum(self._reached_SL, values_SNL[:, taken[-1]])
         chosen: Rows = rows[taken]
         return chosen
 
-    def _promising(self, sampled_SNM: Floats) -> Rows:
+    def _promising(self, sampled_SNM: Floats, chances: Floats) -> Rows:
         """Those that gain most by some of the directions."""
         few = slice(_NUM_FIRST_DIRECTIONS)
         gains_N = np.zeros(sampled_SNM.shape[1])
         for losses_NM, reached_L in zip(sampled_SNM, self._reached_SL, strict=True):
             values_NL = self._scalarized(losses_NM, few)
             gains_N += np.maximum(values_NL - reached_L[few], 0.0).mean(axis=1)
-        best: Rows = np.argsort(-gains_N, kind="stable")[:_MAX_COMPARED]
+        best: Rows = np.argsort(-gains_N * chances, kind="stable")[:_MAX_COMPARED]
         return best
 
     def _sampled(self, means: Floats, stds: Floats) -> Floats:

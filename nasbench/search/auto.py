@@ -10,6 +10,7 @@ from nasbench.predictors import PREDICTORS
 from nasbench.search.acquisition import HypervolumeGain
 from nasbench.search.base import SearchAlgorithm
 from nasbench.search.earlier import EarlierSearch, EarlierTrials
+from nasbench.search.failures import SuccessPredictor
 from nasbench.search.inner_search import Candidates, evolve_candidates
 from nasbench.search.problem import Floats, SearchProblem, genome_keys
 from nasbench.search.selection import best_rows, diverse_rows
@@ -35,8 +36,9 @@ class AutoSearch(SearchAlgorithm):
     begun at the measured one; where the space is no larger than that, all of it. Of them those
     are proposed that together add the most hypervolume on the stretched scale, averaged over
     what they may turn out to be (`HypervolumeGain`). What is pending counts as measured in that
-    average, so that batches and asynchronous workers are kept apart. Some proposals are random,
-    so that a wrong predictor cannot lock the search in.
+    average, so that batches and asynchronous workers are kept apart. Once trials fail, what a
+    candidate adds counts by the probability that it can be measured (`SuccessPredictor`). Some
+    proposals are random, so that a wrong predictor cannot lock the search in.
 
     Trials of an earlier search, on another device or data set, shorten that: half of the first
     proposals are on the front that they predict, and each predictor corrects what the earlier
@@ -93,6 +95,7 @@ class AutoSearch(SearchAlgorithm):
         if earlier is not None:
             self._earlier = EarlierSearch(problem, self.counted, earlier, seed, reduce_below)
         self._is_reduced = reduce_below > 0
+        self._success = SuccessPredictor(problem.space, seed)
         self._surrogate = Surrogate(
             problem,
             self.counted,
@@ -127,6 +130,7 @@ class AutoSearch(SearchAlgorithm):
 
     def _score(self, genomes: Genomes) -> tuple[Floats, Floats]:
         losses, violations = self._surrogate.score(genomes)
+        violations += _FAR_OFF * (self._chances(genomes) == 0)
         if self._earlier is not None and self._is_reduced:
             violations += _FAR_OFF * self._earlier.num_rare(genomes)
         return losses, violations
@@ -156,8 +160,12 @@ class AutoSearch(SearchAlgorithm):
             return pool.genomes[:count]
         gain = HypervolumeGain(self._surrogate.on_scale(measured), rng)
         gain.take(*self._believed(self.pending))
-        rows = gain.best(*self._believed(feasible.genomes), count)
+        rows = gain.best(*self._believed(feasible.genomes), count, self._chances(feasible.genomes))
         return np.concatenate([feasible.genomes[rows], pool.genomes])[:count]
+
+    def _chances(self, genomes: Genomes) -> Floats:
+        """How likely candidates can be measured, of shape (N,)."""
+        return self._success.probabilities(genomes, self.genomes, self.failed)
 
     def _believed(self, genomes: Genomes) -> tuple[Floats, Floats]:
         """Means and deviations on the stretched scale, each of shape (N, M)."""

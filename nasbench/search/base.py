@@ -50,6 +50,7 @@ class SearchAlgorithm(ABC):
         self.seed = seed
         self.counted = CountedMetrics(problem)
         self._genomes = _Rows(np.empty((0, len(problem.space)), dtype=np.int64))
+        self._failed = _Rows(np.empty((0, len(problem.space)), dtype=np.int64))
         self._losses = _Rows(np.empty((0, len(problem.objectives))))
         self._violations = _Rows(np.empty(0))
         self._num_told = 0
@@ -128,8 +129,10 @@ class SearchAlgorithm(ABC):
         genomes = self.problem.space.to_genomes(architectures)
         losses, violations = _checked(self.problem, len(genomes), losses, violations)
         is_measured = np.isfinite(losses).all(axis=1) & np.isfinite(violations)
-        news = []
+        news, failed = [], []
         for row, key in enumerate(genome_keys(genomes)):
+            if key not in self._told and not is_measured[row]:
+                failed.append(row)
             self._told.add(key)
             self._pending.pop(key, None)
             if is_measured[row] and key not in self._measured:
@@ -137,6 +140,7 @@ class SearchAlgorithm(ABC):
                 news.append(row)
         self._num_told += len(genomes)
         self._genomes.append(genomes[news])
+        self._failed.append(genomes[failed])
         self._losses.append(losses[news])
         self._violations.append(violations[news])
 
@@ -144,6 +148,11 @@ class SearchAlgorithm(ABC):
     def genomes(self) -> Genomes:
         """What was measured so far, of shape (N, D), in the order told; without failed trials."""
         return self._genomes.array
+
+    @property
+    def failed(self) -> Genomes:
+        """What could not be measured, of shape (any number, D), in the order told."""
+        return self._failed.array
 
     @property
     def losses(self) -> Floats:

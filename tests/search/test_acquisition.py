@@ -56,6 +56,13 @@ def test_what_is_being_measured_counts_as_measured():
     assert waiting.best(*candidates, 1).tolist() == [1]
 
 
+def test_a_gain_counts_by_the_chance_to_measure_it():
+    means, stds = known([[0.1, 0.3], [0.3, 0.3], [0.6, 0.1]])
+    assert gain().best(means, stds, 1)[0] == 0
+    assert gain().best(means, stds, 1, np.array([0.3, 0.9, 0.9]))[0] == 1
+    assert set(gain().best(means, stds, 2, np.array([0.0, 0.9, 0.1])).tolist()) == {1, 2}
+
+
 def test_doubt_is_a_chance():
     means = np.array([[0.5, 0.5], [0.5, 0.5]])
     stds = np.array([[0.01, 0.01], [0.3, 0.3]])
