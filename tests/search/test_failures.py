@@ -51,14 +51,14 @@ def test_auto_learns_to_keep_away_from_what_fails(seed):
     for _ in range(12):
         proposed = algorithm.ask(10)
         genomes = MOBILE_SPACE.to_genomes(proposed)
-        # What fails would be the best by far, so that every prediction leads there.
-        losses = TOY.losses(genomes)
+        # The larger the kernel the better, so that predictions lead to the one that fails.
+        losses = TOY.losses(genomes) - 2.0 * genomes[:, [COLUMN]]
         losses[fails(genomes)] = np.nan
         algorithm.tell(proposed, losses)
         shares.append(fails(genomes).mean())
     assert sum(map(len, [algorithm.genomes, algorithm.failed])) == 120
     assert fails(algorithm.failed).all()
-    assert np.mean(shares[-6:]) < 0.5 * np.mean(shares[:2])
+    assert np.mean(shares[-6:]) < 0.3
 
 
 def test_what_failed_is_kept_once_and_in_order():
