@@ -238,28 +238,31 @@ class RayPool:
             num_taken = len(trials)
             self._dispatch(to_evaluate, to_time, in_flight)
             finished: list[Trial] = []
-            for actor, task, answer in self._answers(in_flight):
-                if answer is _DIED:
-                    self._replace(actor)
-                    task.num_deaths += 1
-                    if task.num_deaths > self._resources.max_retries:
-                        reason = f"its worker died {task.num_deaths} times"
-                        finished.append(task.trial.failed(reason))
+            try:
+                for actor, task, answer in self._answers(in_flight):
+                    if answer is _DIED:
+                        self._replace(actor)
+                        task.num_deaths += 1
+                        if task.num_deaths > self._resources.max_retries:
+                            reason = f"its worker died {task.num_deaths} times"
+                            finished.append(task.trial.failed(reason))
+                        else:
+                            waiting = to_evaluate if task.measurements is None else to_time
+                            waiting.appendleft(task)
+                    elif isinstance(answer, Failure):
+                        finished.append(task.trial.failed(answer.reason))
+                    elif task.measurements is not None:
+                        finished.append(_finished(task.trial, task.measurements, answer))
                     else:
-                        (to_evaluate if task.measurements is None else to_time).appendleft(task)
-                elif isinstance(answer, Failure):
-                    finished.append(task.trial.failed(answer.reason))
-                elif task.measurements is not None:
-                    finished.append(_finished(task.trial, task.measurements, answer))
-                else:
-                    task.measurements, task.artifact = answer
-                    if self._timer is None:
-                        finished.append(_finished(task.trial, task.measurements, None))
-                    else:
-                        to_time.append(task)
-            # Workers go on while the trials are written to the store.
-            self._dispatch(to_evaluate, to_time, in_flight)
-            yield from finished
+                        task.measurements, task.artifact = answer
+                        if self._timer is None:
+                            finished.append(_finished(task.trial, task.measurements, None))
+                        else:
+                            to_time.append(task)
+                # Workers go on while the trials are written to the store.
+                self._dispatch(to_evaluate, to_time, in_flight)
+            finally:  # what was measured is kept, also where no worker is left
+                yield from finished
 
     def _dispatch(
         self, to_evaluate: deque[_Task], to_time: deque[_Task], in_flight: dict[Any, _Actor]

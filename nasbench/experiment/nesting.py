@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def nest(run: Run, progress: Progress = SILENT) -> NestedModel:
     )
     try:
         _verify(_load(run, unverified), inputs, outputs, run.config.export.tolerance)
-        if run.bundle.exists():
+        with suppress(RequestError):  # where there is none, or a damaged one, nothing is kept
+            load_bundle(run)
             keep_latency(run.bundle, unverified)
         replace_folder(unverified, run.bundle)
     finally:

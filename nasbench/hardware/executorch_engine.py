@@ -6,12 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nasbench.errors import RequestError
-from nasbench.export.executorch import (
-    check_installed,
-    input_shapes,
-    lower,
-    open_function,
-)
+from nasbench.export.executorch import check_installed, input_shapes, lower, open_function
 from nasbench.export.quiet import quiet
 from nasbench.export.resizing import module_resizing_by_products
 from nasbench.hardware.engine import Engine, Forward

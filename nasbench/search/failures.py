@@ -27,9 +27,8 @@ class SuccessPredictor:
     """
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
-        self._space, self._seed = space, seed
-        self._num_known = (0, 0)
         self._predictor = PREDICTORS["ridge"](space, seed)
+        self._num_known = (0, 0)
 
     def probabilities(self, genomes: Genomes, measured: Genomes, failed: Genomes) -> Floats:
         """Of candidates (N, D), as far as these trials tell: (N,), all 1 where few have failed.
@@ -43,7 +42,6 @@ class SuccessPredictor:
         if self._num_known != (len(measured), len(failed)):
             known = measured[-_MAX_SAMPLES:], failed[-_MAX_SAMPLES:]
             labels = np.repeat([1.0, 0.0], [len(part) for part in known])
-            self._predictor = PREDICTORS["ridge"](self._space, self._seed)
             self._predictor.fit(np.concatenate(known), labels)
             self._num_known = len(measured), len(failed)
         found = np.clip(self._predictor.predict_mean(genomes), 0.0, 1.0)

@@ -64,8 +64,8 @@ class Screening:
         known: dict[int, tuple[Losses, Losses | None]] = {}  # by the number of trials known
         for trial in self._evaluate(asked):
             if trial.number in screened:
+                before = dict(screened.pop(trial.number).measurements)
                 if trial.state is TrialState.COMPLETE:
-                    before = dict(screened[trial.number].measurements)
                     facts = {**trial.provenance, "fidelity": FULL, "screening": before}
                     trial = trial.completed(trial.measurements, facts)
                 yield trial
@@ -75,6 +75,8 @@ class Screening:
                 num_known = self._num_known(trial.number)
                 if num_known not in known:
                     known[num_known] = self._known(num_known)
+                    for old in sorted(known)[: -self._concurrent_batches]:
+                        del known[old]
                 if self._is_hopeless(trial, *known[num_known]):
                     facts = {**trial.provenance, "fidelity": CHEAP}
                     yield trial.completed(trial.measurements, facts)

@@ -10,7 +10,7 @@ import pytest
 from nasbench.config import EvaluationConfig, ResourcesConfig
 from nasbench.distributed.cluster import check_address, connected
 from nasbench.distributed.pool import LocalPool, RayPool
-from nasbench.errors import RequestError
+from nasbench.errors import RequestError, WorkError
 from nasbench.evaluation import EvaluatorRecipe
 from nasbench.hardware import LatencyProtocol
 from nasbench.supernet import SUPERNETS
@@ -84,6 +84,21 @@ class TestRayPool:
                 if len(asked) < 6:
                     asked += trials(6)[len(asked) : len(asked) + 2]
             assert sorted(numbers) == list(range(6))
+
+    def test_what_is_measured_when_the_work_ends_is_kept(self, pool):
+        opened = pool()
+        answers = opened._answers
+
+        def last_answers(in_flight):
+            yield from answers(in_flight)
+            raise WorkError("no worker is left")
+
+        opened._answers = last_answers  # as where the last one dies for good at that moment
+        kept = []
+        with pytest.raises(WorkError, match="no worker is left"):
+            kept.extend(opened.evaluate(trials(4)))
+        assert kept
+        assert all(trial.state is TrialState.COMPLETE for trial in kept)
 
     def test_latency_comes_with_its_conditions(self, pool):
         (trial,) = pool("eager").evaluate(trials(1))

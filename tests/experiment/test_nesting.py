@@ -110,8 +110,14 @@ class TestTheBundle:
         )
         nest(opened(again, "nest.num_members=4"))
         assert "phone" in NestedModel.load(again / "nest").devices
+        manifest = again / "nest" / "manifest.json"
+        damaged = json.loads(manifest.read_text())
+        del damaged["members"][0]["architecture"]
         nest(opened(again, "nest.num_members=3"))
         assert "phone" not in NestedModel.load(again / "nest").devices, "members are others"
+        manifest.write_text(json.dumps(damaged))
+        nest(opened(again, "nest.num_members=4"))
+        assert "phone" not in NestedModel.load(again / "nest").devices, "nothing of it is trusted"
 
     @pytest.mark.parametrize("arguments", [["none"], ["nest", "nest"]])
     def test_recording_needs_one_bundle(self, nested, nasbench, arguments):

@@ -129,10 +129,9 @@ def keep_latency(before: Path, after: Path) -> None:
     same weights and members.
     """
     old, new = read_manifest(before), read_manifest(after)
-    same = [old["weights"]["sha256"] == new["weights"]["sha256"]]
-    same += [len(old["members"]) == len(new["members"])]
-    pairs = list(zip(old["members"], new["members"], strict=False))
-    if all(same) and all(a["architecture"] == b["architecture"] for a, b in pairs):
+    architectures = [[m["architecture"] for m in each["members"]] for each in (old, new)]
+    if old["weights"] == new["weights"] and architectures[0] == architectures[1]:
+        pairs = zip(old["members"], new["members"], strict=True)
         add_latency(after, [{**a["latency"], **b["latency"]} for a, b in pairs])
 
 
