@@ -45,6 +45,8 @@ class SortedChain(SingleStage):
         num_random: members of a step (of each piece of it).
         includes_largest: whether the largest member is trained as well, always. Drawn alike, the
             weights that it alone has are trained in one step of `num_members`.
+        includes_smallest: whether the smallest member is trained as well, always. It has no
+            weight of its own, so it is the one that loses most by what others make of them.
         label_weight: the share of the labels in the loss of all but the largest, where that is
             included; less than 1 distils in place.
     """
@@ -57,6 +59,7 @@ class SortedChain(SingleStage):
     member_weights: Sequence[float] | None = None
     num_random: int = 1
     includes_largest: bool = False
+    includes_smallest: bool = False
     label_weight: float = 1.0
 
     redraws: ClassVar[bool] = True
@@ -67,6 +70,7 @@ class SortedChain(SingleStage):
         check_whole_number("training.options.num_random", self.num_random, 1)
         check_share("label_weight", self.label_weight)
         check_flag("training.options.includes_largest", self.includes_largest)
+        check_flag("training.options.includes_smallest", self.includes_smallest)
         if self.label_weight < 1 and not self.includes_largest:
             raise RequestError(
                 "training.options.label_weight below 1 distils from the largest, so it needs "
@@ -82,11 +86,11 @@ class SortedChain(SingleStage):
                 f"training.options.dimensions is a list of names; write [{self.dimensions}]"
             )
         check_flag("training.options.exits", self.exits)
-        others = (self.num_members, self.dimensions, self.members, self.includes_largest)
-        if self.exits and any(others):
+        others = ("num_members", "dimensions", "members", "includes_largest", "includes_smallest")
+        if self.exits and any(getattr(self, name) for name in others):
             raise RequestError(
                 "training.options.exits trains all depths of the largest sub-network, so "
-                "num_members, dimensions, members and includes_largest have nothing to say"
+                f"{', '.join(others[:-1])} and {others[-1]} have nothing to say"
             )
         if self.exits and "depth" not in self.subnetworks.space.largest:
             raise RequestError(
@@ -132,13 +136,15 @@ class SortedChain(SingleStage):
         return np.asarray(weights, dtype=np.float64) / np.sum(weights)
 
     def assign(self, rng: np.random.Generator) -> list[Assignment]:
-        """Random members, after the largest where that is always included; or all depths."""
+        """Random members, between the ends where those are always included; or all depths."""
         chain = self.chain
         if self.exits:
             return [Assignment(Exits(chain[-1], tuple(self._shares.tolist())), labels=1.0)]
         drawn: list[Architecture] = [
             chain[i] for i in rng.choice(len(chain), self.num_random, p=self._shares)
         ]
+        if self.includes_smallest:
+            drawn = [member for member in drawn if member != chain[0]] + [chain[0]]
         if not self.includes_largest:
             return [Assignment(member, labels=1.0) for member in drawn]
         largest = chain[-1]

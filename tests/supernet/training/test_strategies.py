@@ -265,6 +265,16 @@ class TestSortedChain:
             assert first == Assignment(SPACE.largest, labels=1.0)
             assert all((other.labels, other.largest) == (0.5, 0.5) for other in others)
 
+    @pytest.mark.parametrize("includes_largest", [True, False])
+    def test_the_smallest_can_always_be_there_once(self, includes_largest):
+        options = {"num_members": 2, "num_random": 3, "includes_largest": includes_largest}
+        strategy = build("sorted", includes_smallest=True, **options)
+        rng = np.random.default_rng(0)
+        for _ in range(30):
+            *others, last = [a.architecture for a in strategy.assign(rng)]
+            assert last == SPACE.smallest
+            assert set(others) <= {SPACE.largest}
+
     @pytest.mark.parametrize(
         ("options", "said"),
         [
@@ -272,6 +282,8 @@ class TestSortedChain:
             ({"num_members": 99}, "a chain in this space has at most 8"),
             ({"num_members": 4, "label_weight": 0.5}, "distils from the largest"),
             ({"includes_largest": "no"}, "includes_largest is true or false"),
+            ({"includes_smallest": 1}, "includes_smallest is true or false"),
+            ({"exits": True, "includes_smallest": True}, "includes_smallest have nothing to say"),
             ({"dimensions": ("dept",)}, "unknown elastic dimension 'dept'; did you mean 'depth'"),
             ({"dimensions": "depth"}, r"a list of names; write \[depth\]"),
             ({"num_members": 3, "members": [SPACE.largest]}, "members is the whole chain"),
