@@ -269,13 +269,18 @@ def trained(case: Case, method: str, target: float, *, is_distilled: bool) -> di
 
 
 def _unpruned(case: Case) -> NetworkAlone:
-    """The trained unpruned network."""
-    _, supernet = case.build()
+    """The trained unpruned network; trained again where only its result is still there."""
+    task, supernet = case.build()
     network = NetworkAlone.of(supernet, supernet.largest, seed=case.seed)
     folder = case.folder / f"trained-{UNPRUNED}"
     checkpoint = load_latest(folder, folder.name)
-    assert checkpoint is not None, "the unpruned network is trained first"
-    network.load_weights(checkpoint.trained_weights)
+    if checkpoint is None:
+        config = TrainingConfig.model_validate(case.training)
+        train_supernet(
+            network, task, config, seed=case.seed, folder=folder, fingerprint=folder.name
+        )
+    else:
+        network.load_weights(checkpoint.trained_weights)
     return network.eval()
 
 
