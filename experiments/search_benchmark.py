@@ -278,15 +278,16 @@ def cells(num_seeds: int) -> Iterator[Cell]:
         for p in MAIN:
             yield from (Cell(p, "auto", s), Cell(p, "linas", s, batch_size=50))
         yield Cell(MAIN[0], "Optuna TPE", s)
+    for p in DEVICES:
+        yield from (Cell(p, "auto", s) for s in seeds)
+        yield from (Cell(p, "linas", s, batch_size=50) for s in seeds)
+        yield from (Cell(p, a, s) for a in CHEAP for s in seeds)
     for few in (range(min(4, num_seeds)), range(4, num_seeds)):
         yield from (Cell(p, "linas", s) for p in MAIN for s in few)
-        for p in DEVICES:
-            yield from (Cell(p, a, s) for a in ("auto", *CHEAP) for s in few)
         yield from (Cell(p, a, s, num_pending=10) for p in MAIN for a in WITH_PENDING for s in few)
         yield from (Cell(MAIN[0], "auto", s, 1, num_pending=9) for s in few)
-        yield from (Cell(MAIN[0], "weaknas", s) for s in few)
-        yield from (Cell(MAIN[1], a, s) for a in ("Optuna TPE", "weaknas") for s in few)
-        yield from (Cell(p, "linas", s, batch_size=50) for p in DEVICES for s in few)
+        yield from (Cell(p, "weaknas", s) for p in MAIN for s in few)
+        yield from (Cell(MAIN[1], "Optuna TPE", s) for s in few)
 
 
 def run(cell: Cell) -> dict[str, object]:

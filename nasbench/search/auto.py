@@ -13,7 +13,7 @@ from nasbench.search.earlier import EarlierSearch, EarlierTrials
 from nasbench.search.failures import SuccessPredictor
 from nasbench.search.inner_search import Candidates, evolve_candidates
 from nasbench.search.problem import Floats, SearchProblem, genome_keys
-from nasbench.search.selection import best_rows, diverse_rows
+from nasbench.search.selection import Rows, best_rows, diverse_rows
 from nasbench.search.surrogate import Surrogate
 from nasbench.space import Genomes
 
@@ -38,7 +38,10 @@ class AutoSearch(SearchAlgorithm):
     what they may turn out to be (`HypervolumeGain`). What is pending counts as measured in that
     average, so that batches and asynchronous workers are kept apart. Once trials fail, what a
     candidate adds counts by the probability that it can be measured (`SuccessPredictor`). Some
-    proposals are random, so that a wrong predictor cannot lock the search in.
+    proposals are of the best predicted rank instead, spread over it as those of `linas`: the
+    predictors are surer than they should be, so that once nothing is expected to add more, what
+    a candidate adds says less than how it ranks. Some are random, so that a wrong predictor cannot
+    lock the search in.
 
     Trials of an earlier search, on another device or data set, shorten that: half of the first
     proposals are on the front that they predict, and each predictor corrects what the earlier
@@ -53,6 +56,7 @@ class AutoSearch(SearchAlgorithm):
             chooses among several; on the tables of the benchmark it always chose `gp`.
         pool_size: children that NSGA-II breeds per `ask`.
         random_fraction: probability that a proposal is random, 0 to 1.
+        rank_fraction: probability that one of the others is chosen by its predicted rank, 0 to 1.
         earlier: trials of another search of the same space.
         transfer: whether predictors correct those of the earlier trials; false takes only the
             first proposals from them.
@@ -69,6 +73,7 @@ class AutoSearch(SearchAlgorithm):
         predictor: str = "gp",
         pool_size: int = 2_000,
         random_fraction: float = 0.1,
+        rank_fraction: float = 0.3,
         earlier: EarlierTrials | None = None,
         transfer: bool = True,
         reduce_below: float = 0.0,
@@ -81,8 +86,9 @@ class AutoSearch(SearchAlgorithm):
                 f"num_initial and pool_size are at least 1, but they were {num_initial} and "
                 f"{pool_size}"
             )
-        if not 0 <= random_fraction <= 1:
-            raise RequestError(f"random_fraction is 0 to 1, but it was {random_fraction}")
+        for name, value in (("random", random_fraction), ("rank", rank_fraction)):
+            if not 0 <= value <= 1:
+                raise RequestError(f"{name}_fraction is 0 to 1, but it was {value}")
         if not 0 <= reduce_below < 1:
             raise RequestError(f"reduce_below is 0 or more and below 1, but it was {reduce_below}")
         if reduce_below and earlier is None:
@@ -91,6 +97,7 @@ class AutoSearch(SearchAlgorithm):
         self._num_initial = num_initial
         self._pool_size = pool_size
         self._random_fraction = random_fraction
+        self._rank_fraction = rank_fraction
         self._earlier: EarlierSearch | None = None
         if earlier is not None:
             self._earlier = EarlierSearch(problem, self.counted, earlier, seed, reduce_below)
@@ -112,9 +119,12 @@ class AutoSearch(SearchAlgorithm):
             return np.concatenate([self._expected(num_expected), random])
         if self._surrogate.num_samples < len(self.genomes):
             self._surrogate.fit(self.genomes, self.losses, self.violations)
-        num_random = int((rng.random(count) < self._random_fraction).sum())
-        chosen = self._best(self._pool(rng), count - num_random, rng)
-        return np.concatenate([chosen, random])
+        count -= int((rng.random(count) < self._random_fraction).sum())
+        num_ranked = int((rng.random(count) < self._rank_fraction).sum())
+        pool = self._pool(rng)
+        rows = self._gaining(pool, count - num_ranked, rng)
+        rows = np.concatenate([rows, self._ranked(pool, num_ranked, rows)])
+        return np.concatenate([pool.genomes[rows], random])
 
     def _expected(self, count: int) -> Genomes:
         """At most `count` new ones on the front that an earlier search predicts."""
@@ -152,16 +162,25 @@ class AutoSearch(SearchAlgorithm):
             found = evolve_candidates(space, self._score, start, self._pool_size, rng)
         return self._unknown(found).best(_NUM_CONSIDERED)
 
-    def _best(self, pool: Candidates, count: int, rng: np.random.Generator) -> Genomes:
-        """At most `count` of the pool: those of the greatest gain, or the least violated."""
-        feasible = pool.take(np.flatnonzero(pool.violations == 0))
+    def _gaining(self, pool: Candidates, count: int, rng: np.random.Generator) -> Rows:
+        """At most `count` rows of the pool: those of the greatest gain, or the least violated."""
+        feasible = np.flatnonzero(pool.violations == 0)
         measured = self.losses[self.violations == 0]
-        if len(measured) == 0 or len(feasible.genomes) == 0:
-            return pool.genomes[:count]
+        if len(measured) == 0 or len(feasible) == 0:
+            return np.arange(len(pool.genomes))[:count]
+        genomes = pool.genomes[feasible]
         gain = HypervolumeGain(self._surrogate.on_scale(measured), rng)
         gain.take(*self._believed(self.pending))
-        rows = gain.best(*self._believed(feasible.genomes), count, self._chances(feasible.genomes))
-        return np.concatenate([feasible.genomes[rows], pool.genomes])[:count]
+        rows = feasible[gain.best(*self._believed(genomes), count, self._chances(genomes))]
+        return np.concatenate([rows, _others(pool, rows)])[:count]
+
+    def _ranked(self, pool: Candidates, count: int, taken: Rows) -> Rows:
+        """At most `count` other rows of the pool: the best ranks, away from what is taken."""
+        others = _others(pool, taken)
+        pending, _ = self._surrogate.score(self.pending)
+        known = np.concatenate([pending, pool.losses[taken]])
+        rest = pool.take(others)
+        return others[diverse_rows(rest.losses, rest.violations, count, known)]
 
     def _chances(self, genomes: Genomes) -> Floats:
         """How likely candidates can be measured, of shape (N,)."""
@@ -171,3 +190,8 @@ class AutoSearch(SearchAlgorithm):
         """Means and deviations on the stretched scale, each of shape (N, M)."""
         means, stds = self._surrogate.predict(genomes)
         return means, _SURENESS * stds
+
+
+def _others(pool: Candidates, rows: Rows) -> Rows:
+    """The rows of the pool that are not among these, in order."""
+    return np.setdiff1d(np.arange(len(pool.genomes)), rows)

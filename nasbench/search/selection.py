@@ -50,13 +50,13 @@ def diverse_rows(losses: Floats, violations: Floats, count: int, taken: Floats) 
     ranks = feasible_first_ranks(losses, violations)
     chosen = np.empty(0, dtype=np.int64)
     for rank in np.unique(ranks):
-        front = np.flatnonzero(ranks == rank)
         room = count - len(chosen)
+        if room == 0:
+            break
+        front = np.flatnonzero(ranks == rank)
         if len(front) > room:
             front = front[_spread(losses[front], np.concatenate([losses[chosen], taken]), room)]
         chosen = np.concatenate([chosen, front])
-        if len(chosen) == count:
-            break
     return chosen
 
 

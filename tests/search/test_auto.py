@@ -3,7 +3,7 @@ import pytest
 
 from nasbench.errors import RequestError
 from nasbench.objectives import Constraint, Objective
-from nasbench.pareto import hypervolume
+from nasbench.pareto import hypervolume, non_dominated
 from nasbench.search import ALGORITHMS, SearchProblem
 from nasbench.testing.algorithms import tell
 from nasbench.testing.toys import MIXED_SPACE, MOBILE_SPACE, ToyProblem
@@ -79,6 +79,27 @@ def test_a_share_of_the_proposals_is_random():
     assert shares[2] < 0.4
 
 
+def test_a_share_of_the_proposals_is_the_best_by_rank():
+    """Where all is known without measuring, that is the front of what is left, spread."""
+    space, rng = MIXED_SPACE, np.random.default_rng(0)
+    every = list(space.enumerate())
+    names = ("loss0", "loss1")
+    losses = dict(zip(every, rng.random((len(every), 2)), strict=True))
+    problem = SearchProblem(
+        space,
+        [Objective(name, "minimize") for name in names],
+        counted={name: lambda a, m=m: losses[a][m] for m, name in enumerate(names)},
+    )
+    options = {"random_fraction": 0.0, "rank_fraction": 1.0, "pool_size": space.size}
+    algorithm = ALGORITHMS["auto"](problem, **options)
+    first = algorithm.ask(20)
+    algorithm.tell(first, np.array([losses[a] for a in first]))
+    left = [a for a in every if a not in first]
+    best = non_dominated(np.array([losses[a] for a in left]))
+    front = [left[row] for row in np.flatnonzero(best)]
+    assert set(algorithm.ask(len(front))) == set(front)
+
+
 def test_counted_objectives_are_searched_exactly():
     def total_depth(architecture):
         return float(sum(architecture[f"stage{stage}.depth"] for stage in range(5)))
@@ -119,6 +140,7 @@ def test_proposals_respect_a_constraint_on_an_objective():
         ({"num_initial": 0}, "at least 1, but they were 0 and 2000"),
         ({"pool_size": 0}, "at least 1, but they were 20 and 0"),
         ({"random_fraction": 1.5}, "random_fraction is 0 to 1, but it was 1.5"),
+        ({"rank_fraction": -0.1}, "rank_fraction is 0 to 1, but it was -0.1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):
