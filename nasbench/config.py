@@ -144,7 +144,8 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of matrix products and convolutions (autocast); float16 needs a GPU."""
     channels_last: bool = False
-    """The memory format of images and convolutions, which some GPUs prefer."""
+    """The memory format of images and convolutions, which some GPUs prefer; on the CPU images
+    always have it."""
     deterministic: bool = False
     """Refuse operations whose result depends on timing; on the CPU there are none."""
     device: str = "auto"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nasbench.errors import RequestError
-from nasbench.tasks import TASKS
+from nasbench.tasks import TASKS, Batch
 from nasbench.tasks.images import Augmentation, ImageClassification, ImagesInMemory
 
 
@@ -167,3 +167,14 @@ class TestFashionMNIST:
         assert whole.splits["validation"].digest() == task.splits["validation"].digest()
         with pytest.raises(RequestError, match="train_size is 1 to 50000"):
             TASKS["fashion_mnist"](data_dir, train_size=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_networks_compute_with_channels_last_on_the_cpu(channels):
+    """One channel has both formats at once; what counts is how a convolution reads it."""
+    images, tokens = torch.rand(2, channels, 8, 8), torch.zeros(2, 8, dtype=torch.int64)
+    batch = Batch((images, tokens), torch.zeros(2, dtype=torch.int64)).to(torch.device("cpu"))
+    features = torch.nn.Conv2d(channels, 4, 3)(batch.inputs[0])
+    assert features.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(batch.inputs[0], images)
+    assert torch.equal(batch.inputs[1], tokens)

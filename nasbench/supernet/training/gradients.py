@@ -50,14 +50,6 @@ class Gradients:
         self.scaler, self.teacher = scaler, teacher
         self.loss_of_guessing = math.inf
 
-    def on_device(self, batch: Batch) -> Batch:
-        """The batch where, and in the memory format in which, it is computed."""
-        batch = batch.to(self.device)
-        if self.config.channels_last and batch.inputs[0].ndim == 4:
-            images = batch.inputs[0].to(memory_format=torch.channels_last)
-            return Batch((images, *batch.inputs[1:]), batch.targets)
-        return batch
-
     def settled(self, assignment: Assignment, batch: Batch, num_targets: int) -> Assignment:
         """The assignment with its contest decided, by the losses on the labels of this batch.
 

@@ -396,7 +396,7 @@ class _Training:
         is_first: list[bool] = []
         with recorded_slices() as used:
             for piece in pieces:
-                batch = self.gradients.on_device(piece)
+                batch = piece.to(self.device, channels_last=self.config.channels_last)
                 if not assignments or self.redraws:
                     assignments = [
                         self.gradients.settled(a, batch, num_targets) for a in phase.assign(rng)
