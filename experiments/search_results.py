@@ -1,6 +1,8 @@
-"""Reads what `search_benchmark.py` measured: tables, a CSV and figures for docs/results/search.md.
+"""Reads what `search_benchmark.py` measured: a CSV, figures, and the tables of the page search.md.
 
-python experiments/search_results.py RESULTS.jsonl docs/results
+    python experiments/search_results.py RESULTS.jsonl docs/results
+
+The tables of the page stand between two comments; what is around them is written by hand.
 """
 
 import argparse
@@ -13,6 +15,36 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 BUDGETS = (50, 100, 150, 200, 400)
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+NAMES = {
+    "cifar10": "NAS-Bench-201: CIFAR-10",
+    "cifar100": "NAS-Bench-201: CIFAR-100",
+    "imagenet16_120": "NAS-Bench-201: ImageNet16-120",
+    "gpt": "HW-GPT-Bench small: perplexity",
+    "raspi4": "Raspberry Pi 4",
+    "pixel3": "Pixel 3",
+    "edgegpu": "edge GPU (3,071 cells fail)",
+    "fpga": "FPGA",
+    "edgetpu": "edge TPU (6,839 cells fail)",
+    "1080ti_1": "GTX 1080 Ti",
+    "silver_4114": "Xeon Silver 4114",
+    "eyeriss": "Eyeriss",
+    "samsung_a50": "Samsung A50",
+    "rtx3080": "RTX 3080",
+    "cpu_meta": "a CPU (Meta)",
+    "a100": "A100",
+}
+NUM_MAIN = 2
+PAIRED = (
+    "`auto` minus another algorithm, over problems and seeds that both have: the median difference "
+    "(how many pairs it won; p of Wilcoxon's signed-rank test, for which pairs of one problem are "
+    "no more alike than others, so take it as a guide)."
+)
+PENDING = (
+    "A batch of ten proposed while another one is evaluated (`search.concurrent_batches: 2`: *10 "
+    "pending*), or one told and one asked with nine pending, minus the same search without: the "
+    "median difference over seeds, with quartiles."
+)
 COLORS = {
     "auto": "#D55E00",
     "linas": "#0072B2",
@@ -76,22 +108,20 @@ def reached_table(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def paired(frame: pd.DataFrame, other: str) -> pd.DataFrame:
-    """`auto` minus another algorithm, paired by problem and seed: by budget."""
-    rows = {}
-    keys = ["problem", "seed"]
+def paired_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """`auto` minus each other algorithm, paired by problem and seed: by budget."""
+    keys, rows = ["problem", "seed"], {}
     ours = frame[frame["algorithm"] == "auto"].set_index(keys)
-    theirs = frame[frame["algorithm"] == other].set_index(keys)
-    common = ours.index.intersection(theirs.index)
-    for budget in BUDGETS:
-        gain = (ours.loc[common, budget] - theirs.loc[common, budget]).to_numpy()
-        p = wilcoxon(gain).pvalue if np.any(gain) else 1.0
-        rows[budget] = {
-            "pairs": len(gain),
-            "won": int((gain > 0).sum()),
-            "median": f"{np.median(gain):+.3f}",
-            "p": f"{p:.1e}",
-        }
+    for other in frame["algorithm"].unique():
+        theirs = frame[frame["algorithm"] == other].set_index(keys)
+        common = ours.index.intersection(theirs.index)
+        if other == "auto" or not len(common):
+            continue
+        rows[other] = {"pairs": len(common)}
+        for budget in BUDGETS:
+            gain = (ours.loc[common, budget] - theirs.loc[common, budget]).to_numpy()
+            p = wilcoxon(gain).pvalue if np.any(gain) else 1.0
+            rows[other][budget] = f"{np.median(gain):+.3f} ({int((gain > 0).sum())}; {p:.1e})"
     return pd.DataFrame(rows).T
 
 
@@ -142,29 +172,49 @@ def draw(frame: pd.DataFrame, problems: list[str], path: Path) -> None:
     plt.close(figure)
 
 
+def tables(everything: pd.DataFrame) -> str:
+    """What stands between the two comments of the page."""
+    frame = everything[everything["num_pending"] == 0]
+    parts = []
+    for number, (problem, group) in enumerate(frame.groupby("problem", sort=False)):
+        data, device = problem.split("/")
+        parts += [f"## {NAMES[data]} x {NAMES[device]}", budget_table(group).to_markdown()]
+        if number < NUM_MAIN:
+            reached = "Evaluations to reach a relative hypervolume, median (- where fewer than half"
+            parts += [f"{reached} of the seeds do):", reached_table(group).to_markdown()]
+    parts += ["## Paired", PAIRED, paired_table(frame).to_markdown()]
+    apart = everything[everything["num_pending"] > 0]
+    if len(apart):
+        parts += ["## Asynchronous use", PENDING, pending_table(frame, apart).to_markdown()]
+    return "\n\n".join(parts)
+
+
+def write_tables(page: Path, text: str) -> None:
+    """Put the tables in the place of those that the page has."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"'{page}' has no place for tables, between {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
 def main() -> None:
-    """Print the tables; write `search.csv`, `search_main.png` and `search_devices.png`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Write the tables, `search.csv`, `search_main.png` and `search_devices.png`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("results", type=Path)
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     everything = read(arguments.results)
     kept = ["problem", "algorithm", "seed", "num_pending", *BUDGETS, "num_failed", "num_distinct"]
     everything[[*kept, "seconds"]].to_csv(arguments.folder / "search.csv", index=False)
+    write_tables(arguments.folder / "search.md", tables(everything))
     frame = everything[everything["num_pending"] == 0]
-    for problem, group in frame.groupby("problem", sort=False):
-        print(f"\n### {problem}\n\n{budget_table(group).to_markdown()}")
-        print(f"\n{reached_table(group).to_markdown()}")
-    for other in frame["algorithm"].unique():
-        if other != "auto":
-            print(f"\nauto minus {other}\n\n{paired(frame, other).to_markdown()}")
-    apart = everything[everything["num_pending"] > 0]
-    if len(apart):
-        print(f"\n### with some pending\n\n{pending_table(frame, apart).to_markdown()}")
     problems = list(frame["problem"].unique())
-    draw(frame, problems[:2], arguments.folder / "search_main.png")
-    if len(problems) > 2:
-        draw(frame, problems[2:5], arguments.folder / "search_devices.png")
+    draw(frame, problems[:NUM_MAIN], arguments.folder / "search_main.png")
+    if len(problems) > NUM_MAIN:
+        draw(frame, problems[NUM_MAIN:][:3], arguments.folder / "search_devices.png")
 
 
 if __name__ == "__main__":
