@@ -11,16 +11,14 @@
     instatune              the largest and random ones, from labels and a teacher: for fine-tuning
 
 A strategy never touches a tensor; the trainer does the updating. The largest sub-network, where a
-step trains it, comes first, so that its predictions are there for those that learn from it. The
-last two strategies have files of their own, `sorted.py` and `instatune.py`.
+step trains it, comes first, so that its predictions are there for those that learn from it.
+Strategies that take more than a few lines have files of their own, named after them.
 
 Random means that every choice of a dimension is as likely as the others, as in the papers, and not
 every architecture: nearly all architectures of a space with elastic depth are deep.
 """
 
-import math
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
@@ -29,7 +27,7 @@ import numpy as np
 
 from nasbench.errors import RequestError
 from nasbench.registry import Registry
-from nasbench.space import Architecture, Choice, ElasticDimension, Genomes, SearchSpace
+from nasbench.space import Architecture, Choice, SearchSpace
 from nasbench.supernet.nested.chain import Subnetworks
 from nasbench.tasks.options import check_whole_number
 
@@ -213,94 +211,6 @@ class BigNAS(SandwichRule):
 
 
 @dataclass(frozen=True)
-class AttentiveSampling(BigNAS):
-    """BigNAS's recipe, where contests at equal cost take the place of random sub-networks.
-
-    Wang et al., AttentiveNAS: Improving Neural Architecture Search via Attentive Sampling (CVPR
-    2021). For each contest, MACs are drawn as often as random sub-networks have them; candidates of
-    about those MACs are drawn choice by choice, as often as random sub-networks of those MACs have
-    each choice. The paper's bins are 25 million FLOPs wide; ours divide the space's range equally.
-
-    Args:
-        num_candidates: of a contest; 3 in the paper.
-        winner: "best" trains the candidate of the lowest loss (the paper's BestUp), "worst" that
-            of the highest (WorstUp).
-        num_bins: of MACs, from the smallest sub-network's to the largest's.
-    """
-
-    num_candidates: int = 3
-    winner: Literal["best", "worst"] = "best"
-    num_bins: int = 32
-    _table: "CostTable" = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole_number("training.options.num_candidates", self.num_candidates, 1)
-        check_whole_number("training.options.num_bins", self.num_bins, 1)
-        if self.winner not in ("best", "worst"):
-            raise RequestError(f"training.options.winner is best or worst, not {self.winner!r}")
-        object.__setattr__(self, "_table", CostTable(self.subnetworks, self.num_bins))
-
-    def _between(self, rng: np.random.Generator) -> list[Contest]:
-        winner: Literal["lowest_loss", "highest_loss"]
-        winner = "lowest_loss" if self.winner == "best" else "highest_loss"
-        return [
-            Contest(tuple(self._table.draw(self.num_candidates, rng)), winner)
-            for _ in range(self.num_random)
-        ]
-
-
-class CostTable:
-    """How often random sub-networks have which MACs, and which choices at those MACs.
-
-    A bin of MACs that none of them falls into is never drawn.
-    """
-
-    NUM_SAMPLES = 2048
-    MAX_TRIES = 100  # the paper's
-
-    def __init__(self, subnetworks: Subnetworks, num_bins: int) -> None:
-        self._subnetworks = subnetworks
-        space = subnetworks.space
-        lowest, highest = self._macs(space.smallest), self._macs(space.largest)
-        self._edges = np.linspace(lowest, highest, num_bins + 1)[1:-1]
-        genomes = space.sample_choices(self.NUM_SAMPLES, np.random.default_rng(0))
-        members: dict[int, list[Genomes]] = defaultdict(list)
-        for genome in genomes:
-            members[self._bin(space.from_genome(genome))].append(genome)
-        self._bins = sorted(members)
-        self._members = {number: np.stack(members[number]) for number in self._bins}
-        self._shares = np.array([len(members[number]) for number in self._bins]) / len(genomes)
-
-    def _macs(self, architecture: Architecture) -> int:
-        return self._subnetworks.count(architecture)["num_macs"]
-
-    def _bin(self, architecture: Architecture) -> int:
-        return int(np.searchsorted(self._edges, self._macs(architecture), side="right"))
-
-    def draw(self, count: int, rng: np.random.Generator) -> list[Architecture]:
-        """Sub-networks of one bin; where choices do not meet it, members of the table."""
-        target = self._bins[rng.choice(len(self._bins), p=self._shares)]
-        members = self._members[target]
-        space = self._subnetworks.space
-        found: list[Architecture] = []
-        for genome in self._combined(members, rng):
-            architecture = space.from_genome(genome)
-            if self._bin(architecture) == target:
-                found.append(architecture)
-                if len(found) == count:
-                    return found
-        rest = rng.integers(0, len(members), size=count - len(found))
-        return found + space.from_genomes(members[rest])
-
-    def _combined(self, members: Genomes, rng: np.random.Generator) -> Genomes:
-        """Genomes that take each choice from a member, every dimension from another one."""
-        rows = rng.integers(0, len(members), size=(self.MAX_TRIES, members.shape[1]))
-        columns = np.arange(members.shape[1])
-        return self._subnetworks.space.canonical_genomes(members[rows, columns])
-
-
-@dataclass(frozen=True)
 class SinglePath(SingleStage):
     """Random sub-networks on the labels.
 
@@ -347,153 +257,6 @@ class HAT(SingleStage):
         return [Assignment(chosen, labels=1.0)]
 
 
-@dataclass(frozen=True)
-class _Opening:
-    """A phase of progressive shrinking: which choices join, and how they are trained.
-
-    Args:
-        kind: of the dimensions that open.
-        num_top: how many of their largest choices are open from here on; None is all.
-        num_epochs, learning_rate: the paper's; only their ratios matter.
-        num_subnetworks: of a step.
-    """
-
-    name: str
-    kind: str
-    num_top: int | None
-    num_epochs: int
-    learning_rate: float
-    num_subnetworks: int
-
-
-_LARGEST = _Opening("largest", "resolution", None, 180, 8e-2, 1)
-_OPENINGS = (
-    _Opening("kernels", "kernel_size", None, 120, 3e-2, 1),
-    _Opening("depths, first", "depth", 2, 25, 2.5e-3, 2),
-    _Opening("depths", "depth", None, 120, 7.5e-3, 2),
-    _Opening("widths, first", "width", 2, 25, 2.5e-3, 4),
-    _Opening("widths", "width", None, 120, 7.5e-3, 4),
-)
-
-
-def _kind_of(dimension: ElasticDimension) -> str:
-    """In which phase a dimension opens: what is no resolution, kernel or depth is a width."""
-    last = dimension.name.rpartition(".")[2]
-    return last if last in ("resolution", "kernel_size", "depth") else "width"
-
-
-def _largest_choices(dimension: ElasticDimension, count: int | None) -> tuple[Choice, ...]:
-    """The `count` largest choices, rising; all for None."""
-    return dimension.rising[-count:] if count else dimension.rising
-
-
-@dataclass(frozen=True)
-class ProgressiveShrinking:
-    """The largest sub-network first; then smaller kernels, depths and widths join, in this order.
-
-    Cai et al., Once-for-all (ICLR 2020). From the second phase on, 1 (kernels), 2 (depths) or 4
-    (widths) random sub-networks of what is open so far learn from the labels and from the trained
-    largest one, which is frozen. Of depths and of widths the two largest choices open first, and
-    the others in a phase of their own; channels are sorted before each phase of widths. Image
-    resolution is elastic from the start. Phases share the epochs as in the paper: 180 for the
-    largest, 120 for kernels, 25 and 120 for depths and for widths. The learning rates of the later
-    phases have the ratios of its released code.
-
-    Args:
-        label_weight, teacher_weight: of the two losses; both 1 in the paper.
-    """
-
-    subnetworks: Subnetworks
-    label_weight: float = 1.0
-    teacher_weight: float = 1.0
-
-    redraws: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        for name in ("label_weight", "teacher_weight"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value < math.inf:
-                raise RequestError(f"training.options.{name} is a number from 0 up, not {value!r}")
-        if self.label_weight == self.teacher_weight == 0:
-            raise RequestError(
-                "training.options has label_weight and teacher_weight 0, which leaves no loss"
-            )
-
-    def phases(self, num_epochs: int) -> list[Phase]:
-        """The largest alone, then one phase for each group of choices that opens.
-
-        Raises:
-            RequestError: if there are fewer epochs than phases.
-        """
-        space = self.subnetworks.space
-        openings = [_LARGEST, *(o for o in _OPENINGS if self._opens_something(o))]
-        lengths = _shared_out(num_epochs, [opening.num_epochs for opening in openings])
-        choices = {dimension.name: _largest_choices(dimension, 1) for dimension in space}
-        phases: list[Phase] = []
-        for opening, length in zip(openings, lengths, strict=True):
-            trained = dict(choices)
-            for dimension in space:
-                if _kind_of(dimension) == opening.kind:
-                    choices[dimension.name] = _largest_choices(dimension, opening.num_top)
-            phases.append(
-                Phase(
-                    name=opening.name,
-                    num_epochs=length,
-                    assign=self._assign(dict(choices), opening.num_subnetworks, bool(phases)),
-                    learning_rate_factor=opening.learning_rate / _LARGEST.learning_rate,
-                    has_warmup=opening.num_top is None,
-                    preparations=self._preparations(opening, len(phases)),
-                    trained_choices=trained,
-                )
-            )
-        return phases
-
-    def _opens_something(self, opening: _Opening) -> bool:
-        """Whether the space has such choices; two phases are for more than two."""
-        sizes = [len(d.choices) for d in self.subnetworks.space if _kind_of(d) == opening.kind]
-        return max(sizes, default=1) > (1 if opening.num_top is None else opening.num_top)
-
-    @staticmethod
-    def _preparations(opening: _Opening, num_earlier: int) -> tuple[Preparation, ...]:
-        freezes: tuple[Preparation, ...] = ("freeze_teacher",) if num_earlier == 1 else ()
-        return (*freezes, "sort_channels") if opening.kind == "width" else freezes
-
-    def _assign(
-        self, choices: Mapping[str, tuple[Choice, ...]], count: int, has_teacher: bool
-    ) -> Assign:
-        space = self.subnetworks.space
-
-        def assign(rng: np.random.Generator) -> list[Assignment]:
-            drawn = [
-                space.canonical({name: of[rng.integers(len(of))] for name, of in choices.items()})
-                for _ in range(count)
-            ]
-            if not has_teacher:
-                return [Assignment(architecture, labels=1.0) for architecture in drawn]
-            return [
-                Assignment(architecture, labels=self.label_weight, teacher=self.teacher_weight)
-                for architecture in drawn
-            ]
-
-        return assign
-
-
-def _shared_out(total: int, shares: list[int]) -> list[int]:
-    """Whole numbers of that sum, in about these proportions, each of at least 1."""
-    if total < len(shares):
-        raise RequestError(
-            f"progressive shrinking of this space has {len(shares)} phases, so training.epochs is "
-            f"at least {len(shares)}, not {total}"
-        )
-    exact = np.array(shares) * total / sum(shares)
-    lengths = np.maximum(1, np.floor(exact).astype(int))
-    while lengths.sum() < total:
-        lengths[np.argmax(exact - lengths)] += 1
-    while lengths.sum() > total:
-        lengths[np.argmax(np.where(lengths > 1, lengths - exact, -np.inf))] -= 1
-    return [int(length) for length in lengths]
-
-
 def is_number(value: object) -> bool:
     """Whether it is a whole or a floating-point number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -513,11 +276,13 @@ STRATEGIES: Registry[StrategyBuilder] = Registry(
     {
         "sandwich": SandwichRule,
         "bignas": BigNAS,
-        "attentive": AttentiveSampling,
+        "attentive": "nasbench.supernet.training.attentive:AttentiveSampling",
         "single_path": SinglePath,
         "single_path_largest": SinglePathLargest,
         "hat": HAT,
-        "progressive_shrinking": ProgressiveShrinking,
+        "progressive_shrinking": (
+            "nasbench.supernet.training.progressive_shrinking:ProgressiveShrinking"
+        ),
         "sorted": "nasbench.supernet.training.sorted:SortedChain",
         "instatune": "nasbench.supernet.training.instatune:InstaTune",
     },

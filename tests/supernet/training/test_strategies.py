@@ -7,9 +7,9 @@ import pytest
 
 from nasbench.errors import RequestError
 from nasbench.space import ElasticDimension, SearchSpace
+from nasbench.supernet.training.attentive import CostTable
 from nasbench.supernet.training.strategies import (
     Assignment,
-    CostTable,
     build_strategy,
 )
 from nasbench.testing.strategies import StrategyContract, ToySubnetworks
