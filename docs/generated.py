@@ -50,7 +50,7 @@ def commands() -> str:
 
 def settings() -> str:
     """Every section of a run's YAML file: its settings with type, default and meaning."""
-    analyzer = ModuleAnalyzer.for_module("nasbench.config")
+    analyzer = ModuleAnalyzer.for_module("nasbench.config.sections")
     analyzer.analyze()
     parts = []
     for name, section in _sections(config.RunConfig):

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nasbench import config as config_module
-from nasbench.config import RunConfig, differing_settings, load_config, parse_config
+from nasbench.config import RunConfig, differing_settings, load_config, parse_config, sections
 from nasbench.errors import RequestError
 
 MINIMAL = {"name": "r", "task": {"name": "digits"}, "supernet": {"family": "mobilenet_v3"}}
@@ -164,9 +163,9 @@ class TestPretrained:
 
 def test_every_setting_says_what_it_is():
     """The page docs/reference/settings.md shows what stands below a setting."""
-    tree = ast.parse(Path(config_module.__file__).read_text())
+    tree = ast.parse(Path(sections.__file__).read_text())
     for section in (node for node in tree.body if isinstance(node, ast.ClassDef)):
-        kind = getattr(config_module, section.name)
+        kind = getattr(sections, section.name)
         settings = set(getattr(kind, "model_fields", ()))
         for node, below in pairwise([*section.body, None]):
             if isinstance(node, ast.AnnAssign) and node.target.id in settings:
