@@ -65,6 +65,14 @@ def chain_of(study: Study, supernet: Any) -> NestedChain:
     return NestedChain.grown(supernet, study.num_members, dimensions=study.dimensions)
 
 
+def settings_of(study: Study, way: str) -> dict[str, Any]:
+    """How the chain is trained in one of the ways."""
+    options = study.chains[way].get("options", {})
+    if not options.get("exits"):  # which are a chain by themselves
+        options = {"num_members": study.num_members, "dimensions": study.dimensions, **options}
+    return study.training | study.chains[way] | {"strategy": "sorted", "options": options}
+
+
 def compared(chain: NestedChain, count: int) -> list[int]:
     """The positions that are trained alone too: evenly over the logarithm of MACs."""
     macs = np.log(chain.num_macs)
@@ -88,13 +96,9 @@ def train_chain(study: Study, way: str) -> dict[str, Any]:
     """Train the chain in one of the ways; test the members that are compared."""
     task, supernet = build(study.task, study.supernet, study.seed)
     chain = chain_of(study, supernet)
-    options = study.chains[way].get("options", {})
-    if not options.get("exits"):  # which are a chain by themselves
-        options = {"num_members": study.num_members, "dimensions": study.dimensions, **options}
-    settings = study.training | study.chains[way] | {"strategy": "sorted", "options": options}
     positions = compared(chain, study.num_compared)
     found = train_and_test(
-        supernet, task, settings, study.evaluation, [chain[p] for p in positions],
+        supernet, task, settings_of(study, way), study.evaluation, [chain[p] for p in positions],
         seed=study.seed, folder=study.folder / f"chain-{way}",
     )  # fmt: skip
     evaluator = Evaluator(supernet, task, study.evaluation)

@@ -29,7 +29,7 @@ def study_of(mixture_quality, name):
     return mixture_quality.MixtureStudy.model_validate(content)
 
 
-@pytest.mark.parametrize("name", ["mixture_fashion", "mixture_multi30k", "mixture_language"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("mixture_*.yaml")))
 def test_each_strategy_of_a_study_can_be_built(mixture_quality, name):
     study = study_of(mixture_quality, name)
     fingerprints = set()
