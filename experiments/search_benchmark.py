@@ -270,6 +270,24 @@ DEVICES = ("imagenet16_120/pixel3", "cifar100/edgegpu", "cifar10/fpga", "gpt/cpu
            "cifar100/eyeriss", "imagenet16_120/samsung_a50")  # fmt: skip
 
 
+NUM_WIDE_SEEDS = 3
+WIDE = ("pymoo NSGA-II", "local_search")  # beside `auto` and `linas`
+
+
+def other_problems() -> list[str]:
+    """Every data set on every device of the tables that is not among those above."""
+    devices = _devices("nas_bench_201")
+    data_sets = ("cifar10", "cifar100", "imagenet16_120")
+    cells_of_201 = [f"{data}/{device}" for device in devices for data in data_sets]
+    found = cells_of_201 + [f"gpt/{device}" for device in _devices("hw_gpt_bench")]
+    return [problem for problem in found if problem not in (*MAIN, *DEVICES)]
+
+
+def _devices(table: str) -> list[str]:
+    metrics = read_table(table).metrics
+    return [name.removesuffix(".latency_ms") for name in metrics if name.endswith(".latency_ms")]
+
+
 def cells(num_seeds: int) -> Iterator[Cell]:
     """What there is to run, the most telling first; `linas` by its own batch of 50, too."""
     seeds = range(num_seeds)
@@ -282,6 +300,10 @@ def cells(num_seeds: int) -> Iterator[Cell]:
         yield from (Cell(p, "auto", s) for s in seeds)
         yield from (Cell(p, "linas", s, batch_size=50) for s in seeds)
         yield from (Cell(p, a, s) for a in CHEAP for s in seeds)
+    for s in range(min(NUM_WIDE_SEEDS, num_seeds)):
+        for p in other_problems():
+            yield from (Cell(p, "auto", s), Cell(p, "linas", s, batch_size=50))
+            yield from (Cell(p, a, s) for a in WIDE)
     for few in (range(min(4, num_seeds)), range(4, num_seeds)):
         yield from (Cell(p, "linas", s) for p in MAIN for s in few)
         yield from (Cell(p, a, s, num_pending=10) for p in MAIN for a in WITH_PENDING for s in few)
