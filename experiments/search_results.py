@@ -36,6 +36,13 @@ NAMES = {
 }
 NUM_MAIN = 2
 MIN_SEEDS, LEVEL = 6, 0.05  # of a test on one problem
+FOR_ALL = "random"  # is run on the problems that all algorithms search
+WIDE = ("auto", "linas", "pymoo NSGA-II", "local_search")
+EVERY_OTHER = (
+    "Every data set on every other device of the tables. On how many problems the median of `auto` "
+    "reaches, after so many evaluations, what stands at the left; `auto` minus the others, paired "
+    "as above; and the medians."
+)
 PAIRED = (
     "`auto` minus another algorithm, over problems and seeds that both have: the median difference "
     "(how many pairs it won; p of Wilcoxon's signed-rank test, for which pairs of one problem are "
@@ -145,6 +152,36 @@ def _significant(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
     return f"{found[1]}, {found[-1]} of {sum(found.values())}" if sum(found.values()) else ""
 
 
+def wide_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Medians over seeds, a row per problem."""
+    columns = [("auto", b) for b in BUDGETS] + [("linas", 150), ("linas", 400)]
+    columns += [("pymoo NSGA-II", 400), ("local_search", 400)]
+    medians = frame.groupby(["problem", "algorithm"], sort=False)[list(BUDGETS)].median()
+    rows = {}
+    for problem in frame["problem"].unique():
+        found = {f"{a} {b}": f"{medians.loc[problem, a][b]:.3f}" for a, b in columns}
+        rows[problem] = {**found, "seeds": frame[frame["problem"] == problem]["seed"].nunique()}
+    return pd.DataFrame(rows).T
+
+
+def reached_goals(frame: pd.DataFrame) -> pd.DataFrame:
+    """On how many problems the median of `auto` reaches what, by evaluations."""
+    medians = frame.groupby(["algorithm", "problem"])[list(BUDGETS)].median()
+    ours = medians.loc["auto"]
+    bars: dict[str, pd.Series | float] = {
+        "pymoo NSGA-II after 400": medians.loc["pymoo NSGA-II"][400],
+        "local_search after 400": medians.loc["local_search"][400],
+        "linas after 400": medians.loc["linas"][400],
+        "0.98": 0.98,
+    }
+    return pd.DataFrame(
+        {
+            name: {budget: f"{(ours[budget] >= bar).sum()} of {len(ours)}" for budget in BUDGETS}
+            for name, bar in bars.items()
+        }
+    ).T
+
+
 def pending_table(frame: pd.DataFrame, apart: pd.DataFrame) -> pd.DataFrame:
     """Searches that proposed while others were pending, minus the same ones without: medians."""
     rows = {}
@@ -195,6 +232,7 @@ def draw(frame: pd.DataFrame, problems: list[str], path: Path) -> None:
 def tables(everything: pd.DataFrame) -> str:
     """What stands between the two comments of the page."""
     frame = everything[everything["num_pending"] == 0]
+    frame, wide = _by_breadth(frame)
     parts = []
     for number, (problem, group) in enumerate(frame.groupby("problem", sort=False)):
         data, device = problem.split("/")
@@ -203,10 +241,21 @@ def tables(everything: pd.DataFrame) -> str:
             reached = "Evaluations to reach a relative hypervolume, median (- where fewer than half"
             parts += [f"{reached} of the seeds do):", reached_table(group).to_markdown()]
     parts += ["## Paired", PAIRED, paired_table(frame).to_markdown()]
+    if len(wide):
+        parts += ["## Every other device", EVERY_OTHER, reached_goals(wide).to_markdown()]
+        parts += [paired_table(wide).to_markdown(), wide_table(wide).to_markdown()]
     apart = everything[everything["num_pending"] > 0]
     if len(apart):
         parts += ["## Asynchronous use", PENDING, pending_table(frame, apart).to_markdown()]
     return "\n\n".join(parts)
+
+
+def _by_breadth(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The problems that all algorithms search, and those that the few of `WIDE` have finished."""
+    names = frame.groupby("problem")["algorithm"].agg(set)
+    searched_by_all = names.index[[FOR_ALL in found for found in names]]
+    finished = names.index[[FOR_ALL not in found and found >= set(WIDE) for found in names]]
+    return frame[frame["problem"].isin(searched_by_all)], frame[frame["problem"].isin(finished)]
 
 
 def write_tables(page: Path, text: str) -> None:
@@ -230,7 +279,7 @@ def main() -> None:
     kept = ["problem", "algorithm", "seed", "num_pending", *BUDGETS, "num_failed", "num_distinct"]
     everything[[*kept, "seconds"]].to_csv(arguments.folder / "search.csv", index=False)
     write_tables(arguments.folder / "search.md", tables(everything))
-    frame = everything[everything["num_pending"] == 0]
+    frame, _ = _by_breadth(everything[everything["num_pending"] == 0])
     problems = list(frame["problem"].unique())
     draw(frame, problems[:NUM_MAIN], arguments.folder / "search_main.png")
     if len(problems) > NUM_MAIN:
