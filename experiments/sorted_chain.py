@@ -200,7 +200,7 @@ def figure(study: Study, path: Path) -> None:
     ax.set_xlabel("multiply-accumulates")
     is_share = metric.unit == "fraction"
     if is_share:
-        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}")
     ax.set_ylabel(f"{metric.label} on test [{'%' if is_share else metric.unit}]")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.6)
