@@ -1,5 +1,6 @@
 """What tests share: the same examples in every run, where public data is, the command line."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,13 @@ from nasbench.testing.postgresql import PostgreSQLServer, find_programs
 
 hypothesis.settings.register_profile("nasbench", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("nasbench")
+
+
+@pytest.fixture
+def experiment(monkeypatch):
+    """Imports a script of the folder `experiments` by its name, as a module."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "experiments")
+    return importlib.import_module
 
 
 @pytest.fixture(scope="session")

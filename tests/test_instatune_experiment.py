@@ -15,12 +15,9 @@ FOLDER = Path(__file__).parents[1] / "experiments"
 
 
 @pytest.fixture
-def instatune(monkeypatch):
+def instatune(experiment):
     """The script, as a module."""
-    monkeypatch.syspath_prepend(FOLDER)
-    import instatune
-
-    return instatune
+    return experiment("instatune")
 
 
 def study_of(instatune, name="instatune_minilm", **changes):

@@ -16,12 +16,9 @@ FOLDER = Path(__file__).parents[1] / "experiments"
 
 
 @pytest.fixture
-def mixture_quality(monkeypatch):
+def mixture_quality(experiment):
     """The script, as a module."""
-    monkeypatch.syspath_prepend(FOLDER)
-    import mixture_quality
-
-    return mixture_quality
+    return experiment("mixture_quality")
 
 
 def study_of(mixture_quality, name):

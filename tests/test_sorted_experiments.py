@@ -14,12 +14,9 @@ FOLDER = Path(__file__).parents[1] / "experiments"
 
 
 @pytest.fixture
-def sorted_chain(monkeypatch):
+def sorted_chain(experiment):
     """The script, as a module."""
-    monkeypatch.syspath_prepend(FOLDER)
-    import sorted_chain
-
-    return sorted_chain
+    return experiment("sorted_chain")
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("sorted_*.yaml")))

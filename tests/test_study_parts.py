@@ -1,20 +1,14 @@
 """What the parts of a study found leaves its folder and comes back."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "experiments"
-
 
 @pytest.fixture
-def study_parts(monkeypatch):
+def study_parts(experiment):
     """The script, as a module."""
-    monkeypatch.syspath_prepend(FOLDER)
-    import study_parts
-
-    return study_parts
+    return experiment("study_parts")
 
 
 def write(path, found):
