@@ -63,6 +63,12 @@ COLORS = {
     "local_search": "#56B4E9",
     "random": "#7F7F7F",
 }
+DATA_COLORS = {
+    "cifar10": "#0072B2",
+    "cifar100": "#D55E00",
+    "imagenet16_120": "#009E73",
+    "gpt": "#CC79A7",
+}
 STYLES = {
     "auto": "-",
     "linas": "--",
@@ -229,6 +235,32 @@ def draw(frame: pd.DataFrame, problems: list[str], path: Path) -> None:
     plt.close(figure)
 
 
+def draw_gains(frame: pd.DataFrame, path: Path) -> None:
+    """`auto` minus the others by budget: a dot per problem, medians over seeds."""
+    medians = frame.groupby(["algorithm", "problem"])[list(BUDGETS)].median()
+    others = [name for name in WIDE if name != "auto"]
+    figure, axes = plt.subplots(
+        1, len(others), figsize=(9.6, 3.4), dpi=160, layout="constrained", sharey=True
+    )
+    for ax, other in zip(axes, others, strict=True):
+        gains = medians.loc["auto"] - medians.loc[other]
+        of_data = gains.groupby(gains.index.str.split("/").str[0], sort=False)
+        for number, ((data, group), marker) in enumerate(zip(of_data, "osD^", strict=False)):
+            where = np.arange(len(BUDGETS)) + 0.17 * (number - 1.5)
+            x = np.broadcast_to(where, group.shape).ravel()
+            ax.scatter(x, group, s=9, marker=marker, color=DATA_COLORS[data], alpha=0.6, label=data)
+        ax.plot(gains.median().to_numpy(), "_", color="#000000", ms=30, mew=1.6, label="median")
+        ax.axhline(0, color="#808080", lw=0.8)
+        ax.set_xticks(range(len(BUDGETS)), [str(budget) for budget in BUDGETS])
+        ax.set(title=f"auto minus {other}", xlabel="evaluations", xlim=(-0.5, len(BUDGETS) - 0.5))
+        ax.grid(alpha=0.25, linewidth=0.6, axis="y")
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("difference of relative hypervolume")
+    axes[0].legend(frameon=False, fontsize=8, markerscale=0.6)
+    figure.savefig(path)
+    plt.close(figure)
+
+
 def tables(everything: pd.DataFrame) -> str:
     """What stands between the two comments of the page."""
     frame = everything[everything["num_pending"] == 0]
@@ -268,7 +300,7 @@ def write_tables(page: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Write the tables, `search.csv`, `search_main.png` and `search_devices.png`."""
+    """Write the tables, `search.csv`, and the figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -279,11 +311,13 @@ def main() -> None:
     kept = ["problem", "algorithm", "seed", "num_pending", *BUDGETS, "num_failed", "num_distinct"]
     everything[[*kept, "seconds"]].to_csv(arguments.folder / "search.csv", index=False)
     write_tables(arguments.folder / "search.md", tables(everything))
-    frame, _ = _by_breadth(everything[everything["num_pending"] == 0])
+    frame, wide = _by_breadth(everything[everything["num_pending"] == 0])
     problems = list(frame["problem"].unique())
     draw(frame, problems[:NUM_MAIN], arguments.folder / "search_main.png")
     if len(problems) > NUM_MAIN:
         draw(frame, problems[NUM_MAIN:][:3], arguments.folder / "search_devices.png")
+    if len(wide):
+        draw_gains(wide, arguments.folder / "search_others.png")
 
 
 if __name__ == "__main__":
