@@ -39,9 +39,9 @@ MIN_SEEDS, LEVEL = 6, 0.05  # of a test on one problem
 FOR_ALL = "random"  # is run on the problems that all algorithms search
 WIDE = ("auto", "linas", "pymoo NSGA-II", "local_search")
 EVERY_OTHER = (
-    "Every data set on every other device of the tables. On how many problems the median of `auto` "
-    "reaches, after so many evaluations, what stands at the left; `auto` minus the others, paired "
-    "as above; and the medians."
+    "Every data set on every other device of the tables (medians over seeds). On how many problems "
+    "`auto` reaches, after so many evaluations, what stands at the left; `auto` minus the others, "
+    "paired as above; and what each found."
 )
 PAIRED = (
     "`auto` minus another algorithm, over problems and seeds that both have: the median difference "
