@@ -24,7 +24,7 @@ import torch
 from study import build
 
 from nasbench.config import SupernetConfig, TaskConfig, TrainingConfig
-from nasbench.hardware.protocol import cpu_name
+from nasbench.hardware.engine import cpu_name
 from nasbench.supernet.nested.decoding import (
     Decoded,
     decode_confidently,

@@ -31,7 +31,7 @@ from study import build, found_once
 
 from nasbench.config import EvaluationConfig, SupernetConfig, TaskConfig, TrainingConfig
 from nasbench.evaluation import Evaluator
-from nasbench.hardware.protocol import cpu_name
+from nasbench.hardware.engine import cpu_name
 from nasbench.objectives import Objective
 from nasbench.pareto import hypervolume
 from nasbench.space import Architecture

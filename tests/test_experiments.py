@@ -1,4 +1,5 @@
-"""The experiments of this repository: every YAML of a run or sweep is one that could be started."""
+"""The experiments of this repository: every YAML of a run or sweep is one that could be started,
+and every script finds what it imports."""
 
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ NAMED = {
     for path in sorted(FOLDER.glob("*.yaml"))
     if "name" in (content := yaml.safe_load(path.read_text()))
 }
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
 RUNS = [path for path, content in NAMED.items() if "base" not in content]
 SWEEPS = [path for path, content in NAMED.items() if "base" in content]
 
@@ -30,6 +32,11 @@ def test_the_readme_has_a_line_for_every_file_and_names_no_other():
     assert sorted(name for name, _ in listed) == sorted(files)
     for link in re.findall(r"\]\((.*?)\)", text):
         assert (FOLDER / link).exists(), link
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_finds_what_it_imports(name, experiment):
+    assert experiment(name).__doc__, "says what it measures"
 
 
 def test_there_is_one_for_every_task_that_ships_data():
