@@ -138,7 +138,9 @@ def paired_table(frame: pd.DataFrame) -> pd.DataFrame:
             won = int((gain > 0).sum())
             rows[other][budget] = f"{np.median(gain):+.3f} ({won}; {_p_value(gain):.1e})"
         rows[other]["better, worse"] = _significant(ours, theirs)
-    return pd.DataFrame(rows).T
+    table = pd.DataFrame(rows).T
+    has_enough_seeds = (table["better, worse"] != "").any()
+    return table if has_enough_seeds else table.drop(columns="better, worse")
 
 
 def _p_value(gain: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """The experiments of this repository: every YAML of a run or sweep is one that could be started,
-and every script finds what it imports."""
+and every script finds what it imports.
+"""
 
 import re
 from pathlib import Path
